@@ -1,0 +1,5 @@
+'use strict';
+
+const { answer, healthy } = require('../answer');
+
+answer('overview-api', 5105, { 'GET /health': healthy('overview-api') });

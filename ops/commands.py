@@ -1,0 +1,321 @@
+"""The commands: Invoke's namespace, flags, help and exit codes.
+
+Knows: Invoke (its one door), what a command line may say, how a task ends. Must not know: rules, processes.
+
+Everything heavy is imported inside the functions: `inv --list` must stay as fast as Invoke itself.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from invoke.collection import Collection
+from invoke.context import Context
+from invoke.exceptions import Exit
+from invoke.program import Program
+from invoke.tasks import task as _invoke_task
+
+from ops.errors import OpsError, UsageError
+
+Body = Callable[..., None]
+
+_HELP = {
+    "only": "act on this service alone (repeatable; commas allowed)",
+    "check": "say what would change, touch nothing (inv --dry means the same)",
+    "json": "print one JSON document on standard output, all else on standard error",
+    "timeout": "give up after this many seconds",
+    "watch": "look again every so many seconds, until Ctrl-C",
+    "refresh-env": "take PATH, HOME, LANG, TZ, TMPDIR and the program anew from this shell",
+    "force": "also a port that is in no inventory",
+    "lines": "how many of the last lines to begin with",
+    "no-follow": "print the last lines and end",
+}
+
+
+def _task(*positional: str) -> Callable[[Body], Any]:
+    """An Invoke task as all of ours are: no automatic one-letter flags, help for every flag, `only` repeatable."""
+
+    def wrap(body: Body) -> Any:
+        words = body.__code__.co_varnames[1 : body.__code__.co_argcount]
+        texts = {word: _HELP[word.replace("_", "-")] for word in words if word.replace("_", "-") in _HELP}
+        return _invoke_task(
+            body,
+            positional=list(positional),
+            iterable=["only"] if "only" in words else [],
+            auto_shortflags=False,
+            help={**texts, **dict.fromkeys(positional, "which one")},
+        )
+
+    return wrap
+
+
+@_task()
+def start(
+    c: Context, only: Any = None, check: bool = False, json: bool = False, timeout: str = "", refresh_env: bool = False
+) -> None:
+    """Bring every service up and healthy, in order of what they need."""
+    _change(c, "start", only, check, json, timeout, {"refresh_env": refresh_env}, show_health=True)
+
+
+@_task()
+def stop(c: Context, only: Any = None, check: bool = False, json: bool = False, timeout: str = "") -> None:
+    """Bring services down, to stay down: whole process trees gone, ports free."""
+    _change(c, "stop", only, check, json, timeout)
+
+
+@_task()
+def restart(
+    c: Context, only: Any = None, check: bool = False, json: bool = False, timeout: str = "", refresh_env: bool = False
+) -> None:
+    """Restart all, one at a time in order, each healthy before the next."""
+    _change(c, "restart", only, check, json, timeout, {"refresh_env": refresh_env})
+
+
+@_task("name")
+def restart_one(
+    c: Context, name: str, check: bool = False, json: bool = False, timeout: str = "", refresh_env: bool = False
+) -> None:
+    """Restart one service, gracefully."""
+    _positional("restart-one", name)
+    _change(c, "restart-one", [name], check, json, timeout, {"refresh_env": refresh_env})
+
+
+@_task("port")
+def kill_port(
+    c: Context, port: str, force: bool = False, check: bool = False, json: bool = False, timeout: str = ""
+) -> None:
+    """End whoever listens on a port; its clients are left alone."""
+    _positional("kill-port", port)
+    _change(c, "kill-port", None, check, json, timeout, {"port": port, "force": force})
+
+
+@_task()
+def reset(c: Context, only: Any = None, check: bool = False, json: bool = False, timeout: str = "") -> None:
+    """Emergency: all down, ports freed, stale files cleared, all up again, verified."""
+    _change(c, "reset", only, check, json, timeout, show_health=True)
+
+
+@_task("name")
+def hold(c: Context, name: str, check: bool = False, json: bool = False, timeout: str = "") -> None:
+    """Have the monitor leave a service alone, while it goes on watching it."""
+    _positional("hold", name)
+    _change(c, "hold", [name], check, json, timeout)
+
+
+@_task("name")
+def release(c: Context, name: str, check: bool = False, json: bool = False, timeout: str = "") -> None:
+    """Give a held service back to the monitor."""
+    _positional("release", name)
+    _change(c, "release", [name], check, json, timeout)
+
+
+@_task()
+def status(c: Context, only: Any = None, json: bool = False, watch: str = "") -> None:
+    """What runs, from records and the process table alone: instant, nobody is asked."""
+    _report("status", only, json, watch)
+
+
+@_task()
+def health(c: Context, only: Any = None, json: bool = False, watch: str = "", timeout: str = "") -> None:
+    """Ask every service everything, side by side; exit code 2 when something is not well."""
+    _report("health", only, json, watch, timeout)
+
+
+@_task("name")
+def tail(c: Context, name: str, lines: str = "10", no_follow: bool = False, json: bool = False) -> None:
+    """Follow logs: a service, `monitor`, `alerts`, or `all` merged."""
+    _positional("tail", name)
+
+    def body() -> int:
+        from ops.face import reading
+
+        return reading.tail(name, _whole(lines, "--lines", 0, 1_000_000), not no_follow, json)
+
+    _ended("tail", json, body)
+
+
+@_task()
+def alerts(c: Context, lines: str = "20", json: bool = False) -> None:
+    """What went wrong, newest last."""
+
+    def body() -> int:
+        from ops.face import reading
+
+        return reading.alerts(_whole(lines, "--lines", 1, 1_000_000), json)
+
+    _ended("alerts", json, body)
+
+
+@_task()
+def check_inventory(c: Context, json: bool = False) -> None:
+    """Validate the inventory and show each service's worst-case recovery time."""
+
+    def body() -> int:
+        from ops.face import checking
+
+        return checking.check_inventory(json)
+
+    _ended("check-inventory", json, body)
+
+
+def namespace() -> Collection:
+    """All commands as Invoke's collection, for tasks.py and for the console script."""
+    made = Collection()
+    for one in (
+        start,
+        stop,
+        restart,
+        restart_one,
+        kill_port,
+        reset,
+        status,
+        health,
+        hold,
+        release,
+        tail,
+        alerts,
+        check_inventory,
+    ):
+        made.add_task(one)
+    return made
+
+
+def main() -> None:
+    """The console script `ops`: the same commands from anywhere."""
+    from importlib.metadata import version
+
+    from invoke.config import Config
+
+    class OpsConfig(Config):
+        @staticmethod
+        def global_defaults() -> dict[str, Any]:
+            defaults: dict[str, Any] = Config.global_defaults()
+            defaults["tasks"]["dedupe"] = False  # `ops health restart health` means it
+            return defaults
+
+    Program(
+        version=version("settlepaisa-ops"), namespace=namespace(), name="ops", binary="ops", config_class=OpsConfig
+    ).run()
+
+
+# -- what a command line may say -----------------------------------------------------------------------------
+
+
+def _positional(task: str, value: str) -> None:
+    """Invoke hands a flag after a task name over as its positional argument: that must never run the task."""
+    if value in ("-h", "--help"):
+        Program(namespace=namespace(), name="inv", binary="inv").run(["inv", "--help", task], exit=False)
+        raise Exit(code=0)
+    if value.startswith("-"):
+
+        def refuse() -> int:
+            raise UsageError(f"{task}: unknown flag {value!r}, or a name is missing", next=f"inv {task} --help")
+
+        _ended(task, "--json" in sys.argv, refuse)
+
+
+def _names(only: Any) -> tuple[str, ...]:
+    """The names given with --only, commas split. A forgotten name must not mean "all"."""
+    words = sys.argv[1:]
+    for place, word in enumerate(words):
+        following = words[place + 1] if place + 1 < len(words) else "-"
+        if word in ("--only", "--only=") and (word.endswith("=") or following.startswith("-")):
+            raise UsageError("--only needs the name of a service", next="--only recon-api, or --only a,b")
+    given = [name.strip() for text in only or [] for name in str(text).split(",")]
+    if any(not name for name in given):
+        raise UsageError("--only has an empty name", next="--only recon-api, or --only a,b")
+    return tuple(given)
+
+
+def _seconds(text: str, flag: str) -> float | None:
+    """The positive number of seconds given with a flag; None when it was not given."""
+    if text == "":
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1e9:
+        raise UsageError(f"{flag} {text!r} is not a number of seconds", wanted="a number above 0, such as 30")
+    return value
+
+
+def _whole(text: str, name: str, least: int, most: int) -> int:
+    if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
+        shown = text if text.isprintable() else "?"
+        raise UsageError(f"{name} {shown!r} is not a number from {least} to {most}")
+    return int(text)
+
+
+# -- how a task runs and ends ----------------------------------------------------------------------------------
+
+
+def _change(
+    c: Context,
+    task: str,
+    only: Iterable[str] | None,
+    check: bool,
+    json: bool,
+    timeout: str,
+    options: dict[str, Any] | None = None,
+    *,
+    show_health: bool = False,
+) -> None:
+    def body() -> int:
+        from ops.face import changing
+        from ops.operations.verbs import Request
+
+        given = dict(options or {})
+        if "port" in given:
+            given["port"] = _whole(given["port"], "port", 1, 65535)
+        names = _names(only) if task not in ("restart-one", "hold", "release") else tuple(only or ())
+        request = Request(task, names, check or bool(c.config.run.dry), _seconds(timeout, "--timeout"), given)
+        return changing.change(request, json, show_health=show_health)
+
+    _ended(task, json, body)
+
+
+def _report(task: str, only: Any, json: bool, watch: str, timeout: str = "") -> None:
+    def body() -> int:
+        from ops.face import reading
+        from ops.operations.verbs import Request
+
+        request = Request(task, _names(only), timeout=_seconds(timeout, "--timeout"))
+        return reading.report(request, json, _seconds(watch, "--watch"))
+
+    _ended(task, json, body)
+
+
+def _ended(task: str, json: bool, body: Callable[[], int]) -> None:
+    """The one door through which a task ends: errors become messages and exit codes, never a traceback."""
+    try:
+        code = body()
+        sys.stdout.flush()
+    except OpsError as error:
+        code = _told(task, json, error.lines(), error.exit_code)
+    except KeyboardInterrupt:
+        code = _told(task, json, ["interrupted"], 130)
+    except BrokenPipeError:
+        code = _reader_gone()
+    if code:
+        raise Exit(code=code)
+
+
+def _told(task: str, json: bool, lines: Sequence[str], code: int) -> int:
+    from ops import render
+
+    if json:
+        print(render.outcome_document(task, False, [], error="\n".join(lines)), flush=True)
+    for line in render.error_lines(lines):
+        print(line, file=sys.stderr)
+    return code
+
+
+def _reader_gone() -> int:
+    """`inv tail all | head -1`: whoever read has seen enough. Python must not complain about it at exit."""
+    import os
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0

@@ -1,0 +1,109 @@
+"""The developers' face: `inv test`, which works from a fresh clone.
+
+Knows: Invoke, pip, pytest, and that a checkout keeps its venv up to date by pyproject.toml.
+Must not know: services, the inventory, any other room. The installed `ops` command does not offer this.
+
+All talk goes to stderr; pytest has stdout to itself.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from invoke.context import Context
+from invoke.exceptions import Exit
+from invoke.tasks import task
+
+PROJECT = Path(__file__).resolve().parent.parent
+STAMP = ".ops-test-stamp"  # in the venv: the pyproject.toml that its test extra was installed from
+NEEDED = ("pytest", "pytest_timeout", "hypothesis")
+# pytest's own codes: https://docs.pytest.org/en/stable/reference/exit-codes.html
+ALL_PASSED, BAD_OPTION, NO_TESTS = 0, 4, 5
+MISUSED = {
+    BAD_OPTION: "pytest did not understand its command line (see above)",
+    NO_TESTS: "no test matches the filter",
+}
+
+
+@task(
+    name="test",
+    auto_shortflags=False,
+    help={
+        "filter": "only tests whose names match this expression (pytest's -k)",
+        "verbose": "a line for every test",
+    },
+)
+def run_tests(c: Context, filter: str = "", verbose: bool = False) -> None:
+    """Run the project's tests; installs what they need into the venv first.
+
+    Exit codes: 0 passed, 1 nothing could be run, 2 tests failed, 130 interrupted.
+    """
+    try:
+        install_test_extra(PROJECT)
+        code = subprocess.call(pytest_command(filter, verbose), cwd=PROJECT, env=clean_environment())
+    except KeyboardInterrupt:
+        raise Exit("interrupted; the next run carries on", code=130) from None
+    if code in MISUSED:
+        raise Exit(MISUSED[code], code=1)
+    if code != ALL_PASSED:
+        raise Exit(code=2)
+
+
+def pytest_command(expression: str, verbose: bool) -> list[str]:
+    """The command line that runs the tests with this Python."""
+    command = [sys.executable, "-m", "pytest"]
+    if verbose:
+        command.append("-v")
+    if expression:
+        command.append(f"-k={expression}")  # one word: an expression may begin with a dash
+    return command
+
+
+def clean_environment() -> dict[str, str]:
+    """This environment with the venv's programs first, and without what steers a live stack."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("OPS_")}
+    environment.pop("PYTHONPATH", None)
+    programs = str(Path(sys.executable).parent)
+    environment["PATH"] = os.pathsep.join([programs, environment.get("PATH", os.defpath)])
+    return environment
+
+
+def install_test_extra(project: Path) -> None:
+    """Bring the running venv's `test` extra up to date with `project`'s pyproject.toml.
+
+    Raises invoke.Exit (code 1) outside a venv, or when pip fails and the old ones cannot serve.
+    """
+    wanted = (project / "pyproject.toml").read_text(encoding="utf-8")
+    stamp = Path(sys.prefix) / STAMP
+    if is_installed() and stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
+        return
+    if sys.prefix == sys.base_prefix:
+        raise Exit(f"{sys.executable} is not in a venv\nnext: ./inv test", code=1)
+    print("installing what the tests need", file=sys.stderr)
+    if run_pip(project):
+        stamp.write_text(wanted, encoding="utf-8")
+    elif is_installed():
+        print("pip failed (see above): going on with what is installed", file=sys.stderr)
+    else:
+        raise Exit("pip could not install the test extra (see above)\nnext: ./inv test, when it can", code=1)
+
+
+def is_installed() -> bool:
+    """Whether the running Python can import what every test needs."""
+    return all(find_spec(name) for name in NEEDED)
+
+
+def run_pip(project: Path) -> bool:
+    """Install the test extra; True when pip succeeded. Two at once take turns, also with ./inv."""
+    import fcntl
+
+    command = [sys.executable, "-I", "-m", "pip", "install", "--quiet", "--no-input"]
+    command += ["--disable-pip-version-check", "-e", ".[test]"]
+    with open(project / ".venv.lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = subprocess.run(command, cwd=project, stdin=subprocess.DEVNULL, stdout=sys.stderr)
+    return done.returncode == 0

@@ -1,0 +1,50 @@
+"""check-inventory: is the file right, and how long would each service be gone at worst.
+
+Knows: how that is shown. Must not know: how the file is read.
+"""
+
+from __future__ import annotations
+
+from ops import inventory, render
+from ops.fleet import reach
+from ops.model import Outcome, Service
+
+
+def check_inventory(json: bool) -> int:
+    """Prints a line per service; exit code 2 when one needs longer to recover than its budget allows."""
+    loaded = inventory.load(inventory.locate())
+    host = reach.here(loaded)
+    outcomes = [verdict(service) for service in host.services]
+    if json:
+        print(render.outcome_document("check-inventory", False, outcomes), flush=True)
+    else:
+        rows = [_row(service, outcome) for service, outcome in zip(host.services, outcomes, strict=True)]
+        print(f"{loaded.path}: {len(host.services)} services\n")
+        print("\n".join(render.table(["service", "port", "needs", "worst case", "budget", ""], rows)) + "\n")
+        print("\n".join(render.recap_lines(outcomes, [host.name])))
+    return 2 if any(outcome.state == "failed" for outcome in outcomes) else 0
+
+
+def verdict(service: Service) -> Outcome:
+    """Whether a service would be back within its recovery budget, whatever happens to it (law 8)."""
+    worst, budget = service.worst_case(), service.recovery_budget
+    if worst is None:
+        why = "no probe would see it hang; a death is seen at once"
+        return Outcome(service.name, "check-inventory", "ok", "valid", "valid", why)
+    why = f"worst case {worst:g} s of {budget:g} s"
+    if worst <= budget:
+        return Outcome(service.name, "check-inventory", "ok", "valid", "valid", why)
+    more = (f"wanted: at most {budget:g} s", "next:   lower `every`, `timeout`, `confirm`, `grace` or `start_time`")
+    return Outcome(service.name, "check-inventory", "failed", "valid", "valid", f"{why}: too slow", more=more)
+
+
+def _row(service: Service, outcome: Outcome) -> list[str | int | None]:
+    worst = service.worst_case()
+    return [
+        f"{service.name} *" if service.critical else service.name,
+        service.port,
+        ", ".join(service.needs),
+        None if worst is None else f"{worst:g} s",
+        f"{service.recovery_budget:g} s",
+        outcome.detail if outcome.state == "failed" or worst is None else "ok",
+    ]

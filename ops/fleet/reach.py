@@ -1,0 +1,80 @@
+"""Reach: which hosts a request goes to, and its results collected. So far: this machine.
+
+Knows: hosts, and that an operation runs on the machine it acts on. Must not know: what a verb does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from ops.errors import InventoryError
+from ops.memory.state import State
+from ops.model import Host, Inventory, Outcome
+from ops.operations.site import Site
+from ops.operations.verbs import Request, perform
+
+if TYPE_CHECKING:
+    from ops.operations.look import HostReport
+
+Done = Callable[[Outcome], None]
+Waiting = Callable[[str, str], None]
+
+
+def here(inventory: Inventory) -> Host:
+    """The host of the inventory that is this machine."""
+    for host in inventory.hosts:
+        if host.connection == "local":
+            return host
+    raise InventoryError(
+        f"{inventory.path}: no host has `ansible_connection: local`",
+        next="add under `hosts`: localhost: {ansible_connection: local}",
+    )
+
+
+def site_of(inventory: Inventory, request: Request, done: Done, waiting: Waiting) -> Site:
+    """The site of a request on this machine."""
+    host = here(inventory)
+    state = State(host.stack, host.root)
+    return Site(host, state, request.task, request.check, request.timeout, done, waiting)
+
+
+def send(inventory: Inventory, request: Request, done: Done, waiting: Waiting) -> tuple[list[Outcome], list[str]]:
+    """Carries the request out; its outcomes, and the notes for people."""
+    site = site_of(inventory, request, done, waiting)
+    return perform(site, request), site.notes
+
+
+def status(inventory: Inventory, request: Request) -> HostReport:
+    """What runs on this machine, without asking anybody."""
+    from ops.operations import look
+
+    return look.status(_quiet(inventory, request), request.only)
+
+
+def health(inventory: Inventory, request: Request) -> HostReport:
+    """How the services of this machine are, with everything asked."""
+    from ops.operations import look
+
+    return look.health(_quiet(inventory, request), request.only)
+
+
+def tail(
+    inventory: Inventory, name: str, lines: int, follow: bool
+) -> tuple[list[str], Iterator[tuple[str, str]]]:
+    """The names of the logs that are read, and their lines as they come, harmless to print."""
+    from ops.operations import logbook
+
+    site = _quiet(inventory, Request("tail"))
+    return list(logbook.paths(site, name)), logbook.tail(site, name, lines, follow, lambda: False)
+
+
+def alerts(inventory: Inventory, lines: int) -> list[str]:
+    """The last alerts of this machine, newest last."""
+    from ops.operations import logbook
+
+    return list(logbook.alerts(_quiet(inventory, Request("alerts")), lines))
+
+
+def _quiet(inventory: Inventory, request: Request) -> Site:
+    return site_of(inventory, request, lambda outcome: None, lambda service, what: None)

@@ -1,0 +1,129 @@
+"""Spawning: a process of its own that outlives whoever started it.
+
+Knows: forking, sessions, descriptors, log files as descriptors. Must not know: services, records, why.
+
+What is started has its own session, no terminal, none of our descriptors, no ignored signals, and exactly the
+environment it is given. Its output goes to a file opened with O_APPEND, so that no reader or writer in between can
+stop or lose it. Its input is a pipe that nobody writes to: dev servers take the end of their input for "exit".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ops.errors import SpawnError
+from ops.host import process
+from ops.model import Process
+
+_LOG_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Everything there is to know to start a process. `argv[0]` is an absolute path. `log` and `quiet` (a FIFO for
+    its input) may be None: then it is /dev/null. `descriptors` are handed over as 3, 4, … (listening sockets)."""
+
+    argv: Sequence[str]
+    cwd: str
+    env: Mapping[str, str]
+    log: str | None = None
+    quiet: str | None = None
+    descriptors: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Spawned:
+    """The new process, which file its output goes to (device, inode), and what could not be had for it."""
+
+    process: Process
+    log_file: tuple[int, int] | None = None
+    notes: tuple[str, ...] = field(default=())
+
+
+# Popen objects of what this process started, so that the dead are reaped and their exit codes known.
+_children: dict[int, subprocess.Popen[bytes]] = {}
+
+
+def spawn(launch: Launch) -> Spawned:
+    """Starts it and returns at once. SpawnError when the system would not: no program, no folder, no memory."""
+    notes: list[str] = []
+    with contextlib.ExitStack() as descriptors:
+        log = _open_log(launch.log, notes)
+        descriptors.callback(os.close, log)
+        quiet = _open_quiet(launch.quiet)
+        descriptors.callback(os.close, quiet)
+        child = _popen(launch, quiet, log)
+        log_file = os.fstat(log) if launch.log and not notes else None
+    line = process.entry(child.pid)  # ours, so it is there at least as a zombie until it is reaped
+    if line is None:
+        raise SpawnError(f"{launch.argv[0]} was gone before it could be seen")
+    _children[child.pid] = child
+    return Spawned(line.process(), log_file and (log_file.st_dev, log_file.st_ino), tuple(notes))
+
+
+def _popen(launch: Launch, quiet: int, log: int) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            launch.argv,
+            cwd=launch.cwd,
+            env=dict(launch.env),
+            stdin=quiet,
+            stdout=log,
+            stderr=log,
+            close_fds=True,
+            pass_fds=launch.descriptors,
+            start_new_session=True,
+            umask=0o022,
+        )
+    except FileNotFoundError as error:
+        # Popen names the folder when that is what is missing.
+        raise SpawnError(f"{error.filename or launch.argv[0]} does not exist") from error
+    except OSError as error:
+        raise SpawnError(f"{launch.argv[0]} cannot be started: {error.strerror}") from error
+
+
+def _open_log(path: str | None, notes: list[str]) -> int:
+    """A full disk or a missing folder must not keep a service down: then its output is lost, and that is said."""
+    if path is not None:
+        try:
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+            return os.open(path, _LOG_FLAGS, 0o600)
+        except OSError as error:
+            notes.append(f"its output is not kept: {path}: {error.strerror}")
+    return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+
+
+def _open_quiet(path: str | None) -> int:
+    """An input that never ends: a FIFO opened for reading and writing (Linux and macOS allow that)."""
+    if path is not None:
+        with contextlib.suppress(OSError):
+            with contextlib.suppress(FileExistsError):
+                os.mkfifo(path, 0o600)
+            return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+
+def exit_code(pid: int) -> int | None:
+    """How a child that this process started ended (negative: the signal); None while it runs or when not ours."""
+    child = _children.get(pid)
+    return child.poll() if child is not None else None
+
+
+def take_no_ignored_signals() -> None:
+    """`nohup inv start` and `inv start &` in a script run with signals ignored, which children would inherit for
+    ever. A handler that does nothing is the same for us and is reset by exec. Only the main thread may do it."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        # Python itself ignores SIGPIPE and SIGXFSZ; subprocess restores those two.
+        if number not in (signal.SIGPIPE, getattr(signal, "SIGXFSZ", None)):
+            with contextlib.suppress(OSError, ValueError):
+                if signal.getsignal(number) is signal.SIG_IGN:
+                    signal.signal(number, lambda _number, _frame: None)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())

@@ -1,0 +1,15 @@
+"""The inventory: one YAML file becomes an Inventory, or a list of all that is wrong with it.
+
+Knows: which file, what its keys mean, Ansible's rules for groups and hosts, how to complain.
+Must not know: processes, commands, the network, whether what is promised is true.
+
+The rooms inside: `place` finds and reads the file, `document` is the one door to PyYAML and yields `nodes`
+and `mistakes`, `values` reads single values, `services`, `probes` and `catalogue` our own keys, `groups` and
+`patterns` are Ansible's part, and `resolve` puts an Inventory together.
+"""
+
+from __future__ import annotations
+
+from ops.inventory.place import load, loads, locate
+
+__all__ = ["load", "loads", "locate"]

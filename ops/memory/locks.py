@@ -1,0 +1,113 @@
+"""Locks that vanish with their holder, and count how often they were held.
+
+Knows: flock, who holds a lock. Must not know: what is locked.
+
+flock and not a lock file that exists or not: a killed holder leaves nothing stale. The file is never removed (two
+could then hold "it"). Its text names the last holder for messages, and a turn: a reader that finds the turn it saw
+before knows that nobody held the lock in between. The text has a fixed size, so that a full disk can still take it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ops.errors import LockHeld, StateError
+from ops.memory.files import FULL, now
+
+_SIZE = 256
+
+
+@contextlib.contextmanager
+def held(path: str, instead: Sequence[str], timeout: float, by: str) -> Iterator[int]:
+    """Holds the lock; gives the turn of its last holder. LockHeld, naming the holder, after `timeout` seconds.
+
+    `instead` are folders, the nearest first, that are locked when a full disk cannot even take the lock file."""
+    descriptor = _open(path, instead)
+    try:
+        _flock(descriptor, timeout, os.path.basename(path))
+        whole_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        last = -1 if whole_folder else _turn(_text(descriptor))  # -1 equals no turn that was ever seen
+        _sign(descriptor, last + 1, by)
+        yield last
+    finally:
+        os.close(descriptor)
+
+
+def turn(path: str) -> int:
+    """The turn of the last holder; 0 when it was never held."""
+    try:
+        with open(path, "rb") as file:
+            return _turn(file.read(_SIZE))
+    except OSError:
+        return 0
+
+
+def _open(path: str, instead: Sequence[str]) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        if error.errno not in (*FULL, errno.ENOENT):
+            raise StateError(f"lock {path}: {error.strerror}") from error
+    for folder in instead:
+        with contextlib.suppress(OSError):
+            return os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    raise StateError(f"none of {', '.join([path, *instead])} can be opened to lock it")
+
+
+def _flock(descriptor: int, timeout: float, name: str) -> None:
+    deadline = time.monotonic() + timeout
+    pause = 0.002
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise _refusal(descriptor, name, timeout) from None
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.05)
+
+
+def _refusal(descriptor: int, name: str, timeout: float) -> LockHeld:
+    holder = _parse(_text(descriptor))
+    if "pid" not in holder:
+        return LockHeld(f"{name} is being changed by somebody who left no name", next="try again")
+    return LockHeld(
+        f"{name} is being changed by pid {holder['pid']} ({holder.get('by')}) since {holder.get('at')}; "
+        f"waited {timeout:.0f} s",
+        next=f"wait for it, or end it: kill {holder['pid']}",
+    )
+
+
+def _sign(descriptor: int, turn: int, by: str) -> None:
+    text = json.dumps({"turn": turn, "pid": os.getpid(), "by": by[:80], "at": now()})
+    with contextlib.suppress(OSError):  # a folder locked in the file's stead takes no text
+        os.pwrite(descriptor, text.ljust(_SIZE).encode()[:_SIZE], 0)
+
+
+def _text(descriptor: int) -> bytes:
+    try:
+        return os.pread(descriptor, _SIZE, 0)
+    except OSError:
+        return b""
+
+
+def _turn(text: bytes) -> int:
+    number = _parse(text).get("turn")
+    return number if isinstance(number, int) else 0
+
+
+def _parse(text: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}

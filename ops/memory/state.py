@@ -1,0 +1,294 @@
+"""The state folder: what is wanted, a record per service, and locks. The one truth on disk.
+
+Knows: files, their atomicity, what survives a power cut and a full disk. Must not know: processes beyond their
+identity, what the records are used for.
+
+    STATE/stack.json            whose folder this is: the stack's name and its root
+    STATE/wanted.json           per service: up or down, held, a generation that only grows (fsynced)
+    STATE/services/NAME.json    the process that was started or adopted (not fsynced: no process outlives a boot)
+    STATE/frozen.json           per service: the environment and program frozen at its first start (fsynced)
+    STATE/locks/NAME            flocked while a service is changed; never removed
+    STATE/logs/NAME.log         the real logs
+
+Reading never raises for a file that is missing, half-written or garbage: it is as if it were not there, and the
+caller rebuilds it from the processes. Writing never raises for a full disk: it says what could not be kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from ops.errors import StateError
+from ops.memory import locks
+from ops.memory.files import FULL, now, read_json, write_atomically
+from ops.model import Process, Stack, Wanted
+
+_WANTED_LOCK_TIME = 10.0  # seconds; it is held for milliseconds
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is wanted of one service. Never said: up."""
+
+    up: bool = True
+    held: bool = False
+    generation: int = 0
+    by: str = ""
+    at: str = ""
+
+    @property
+    def wanted(self) -> Wanted:
+        return "held" if self.held else "up" if self.up else "down"
+
+
+@dataclass(frozen=True)
+class Record:
+    """The process of one service as it was started or adopted, and what is needed to end it should the
+    inventory no longer name it. `ready_at` is when its probes first passed; times are ISO 8601."""
+
+    service: str
+    process: Process
+    run: str  # the run part of its marker; "" for one that was adopted without a marker
+    definition: str
+    started_at: str
+    by: str = "start"
+    port: int | None = None
+    critical: bool = False
+    stop_signal: str = "TERM"
+    grace: float = 10.0
+    ready_at: str | None = None
+    restarts: int = 0
+    stopping: bool = False
+    log_file: tuple[int, int] | None = None
+
+
+def folder_for(stack: str) -> str:
+    """$OPS_STATE, or the platform's user-state folder plus the stack's name."""
+    chosen = os.environ.get("OPS_STATE")
+    if chosen:
+        return os.path.abspath(os.path.expanduser(chosen))
+    import platformdirs
+
+    return platformdirs.user_state_dir(stack, appauthor=False)
+
+
+class State:
+    """The state folder of one stack. Made by `prepare()`, which every changing command calls first."""
+
+    def __init__(self, stack: Stack, root: str, path: str | None = None) -> None:
+        self.stack = stack
+        self.root = os.path.realpath(root)
+        self.path = path or folder_for(stack.name)
+        self.notes: list[str] = []  # what could not be kept, for people
+
+    # -- paths ---------------------------------------------------------------------------------------------
+
+    def log(self, name: str) -> str:
+        """Where the real log of a service (or `monitor`, `alerts`) lies."""
+        return os.path.join(self.path, "logs", f"{name}.log")
+
+    @property
+    def quiet(self) -> str:
+        """The FIFO that services have as their input."""
+        return os.path.join(self.path, "quiet")
+
+    def _record_path(self, name: str) -> str:
+        return os.path.join(self.path, "services", f"{name}.json")
+
+    # -- whose it is -----------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """StateError when this folder is another user's or another project's. Changes nothing."""
+        try:
+            found = os.stat(self.path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StateError(f"state folder {self.path}: {error.strerror}") from error
+        if found.st_uid != os.geteuid():
+            raise self._another_user(found.st_uid)
+        remembered = read_json(os.path.join(self.path, "stack.json")).get("root")
+        if remembered and remembered != self.root and not os.environ.get("OPS_STATE"):
+            raise StateError(
+                f"the stack {self.stack.name!r} already runs from {remembered}; this is {self.root}",
+                wanted="one folder per stack name and user",
+                next=f"cd {remembered}, or give this one another `name` under `ops`, or set OPS_STATE=FOLDER",
+            )
+
+    def _another_user(self, uid: int) -> StateError:
+        import pwd
+        import sys
+
+        try:
+            name = pwd.getpwuid(uid).pw_name
+        except KeyError:
+            name = f"#{uid}"
+        words = " ".join(["inv", *sys.argv[1:]])
+        return StateError(
+            f"state folder {self.path} belongs to user {name}, not to you",
+            wanted="commands by the user whose services these are",
+            next=f"sudo -u {name} {words}",
+        )
+
+    def prepare(self) -> None:
+        """Checks and makes the folder. A disk too full to make it is noted, not raised (law 7)."""
+        self.check()
+        try:
+            for folder in ("", "services", "locks", "logs"):
+                os.makedirs(os.path.join(self.path, folder), mode=0o700, exist_ok=True)
+            if os.stat(self.path).st_mode & 0o077:
+                os.chmod(self.path, 0o700)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise StateError(
+                    f"state folder {self.path} cannot be made: {error.strerror}",
+                    next="make its parent writable, or set OPS_STATE to a folder of yours",
+                ) from error
+            self._note(f"the state folder {self.path} cannot be written: {error.strerror}")
+        if read_json(os.path.join(self.path, "stack.json")).get("root") != self.root:
+            self._write("stack.json", {"name": self.stack.name, "root": self.root})
+
+    # -- what is wanted ----------------------------------------------------------------------------------------
+
+    def wishes(self) -> dict[str, Wish]:
+        """What is wanted of each service that anything was ever said about."""
+        services = read_json(os.path.join(self.path, "wanted.json")).get("services")
+        if not isinstance(services, dict):
+            return {}
+        return {name: wish for name, said in services.items() if (wish := _parse(Wish, said)) is not None}
+
+    def wish(self, name: str) -> Wish:
+        """What is wanted of one service now; nothing said means up."""
+        return self.wishes().get(name, Wish())
+
+    def want(
+        self, names: Sequence[str], by: str, change: Callable[[Wish], Wish], *, anew: bool = False
+    ) -> dict[str, Wish]:
+        """Records a changed wish for each name and returns what is wanted now, with its generation.
+
+        A wish that is already there is not written again, unless `anew` (a restart is a new wish each time). On a
+        full disk the wish counts for this command alone, and that is noted.
+        """
+        with self._lock("wanted.lock", _WANTED_LOCK_TIME, by):
+            wishes = self.wishes()
+            newest = max((wish.generation for wish in wishes.values()), default=0) + 1
+            changed = False
+            for name in names:
+                old = wishes.get(name)
+                new = change(old or Wish())
+                if old is None or anew or (new.up, new.held) != (old.up, old.held):
+                    wishes[name] = replace(new, generation=newest, by=by, at=now())
+                    changed = True
+            if changed:
+                said = {name: asdict(wish) for name, wish in wishes.items()}
+                self._write("wanted.json", {"services": said}, fsync=True)
+            return {name: wishes[name] for name in names}
+
+    # -- records -----------------------------------------------------------------------------------------------
+
+    def record(self, name: str) -> Record | None:
+        """The recorded process of a service; None when there is none or the file is unreadable."""
+        said = read_json(self._record_path(name))
+        process = _parse(Process, said.get("process"))
+        if process is None:
+            return None
+        log_file = said.get("log_file")
+        pair = tuple(log_file) if isinstance(log_file, list) and len(log_file) == 2 else None
+        record: Record | None = _parse(Record, {**said, "process": process, "log_file": pair})
+        return record
+
+    def recorded(self) -> list[str]:
+        """The names of all services that have a record, whether or not the inventory still names them."""
+        try:
+            files = os.listdir(os.path.join(self.path, "services"))
+        except OSError:
+            return []
+        return sorted(name[: -len(".json")] for name in files if name.endswith(".json"))
+
+    def corrupt(self, name: str) -> bool:
+        """Whether there is a record file that cannot be made sense of."""
+        return os.path.exists(self._record_path(name)) and self.record(name) is None
+
+    def remember(self, record: Record) -> None:
+        """Writes the record; on a full disk the process is found again by its run marker."""
+        self._write(f"services/{record.service}.json", asdict(record))
+
+    def forget(self, name: str) -> None:
+        """Removes the record (the frozen environment stays)."""
+        with contextlib.suppress(OSError):
+            os.unlink(self._record_path(name))
+
+    def frozen(self) -> dict[str, Any]:
+        """Per service what was frozen at its first start: {"env": {…}, "programs": {word: path}}."""
+        services = read_json(os.path.join(self.path, "frozen.json")).get("services")
+        return services if isinstance(services, dict) else {}
+
+    def freeze(self, values: Mapping[str, Any], by: str) -> None:
+        """Keeps environment and program of some services for every later spawner; writes only what changed."""
+        with self._lock("wanted.lock", _WANTED_LOCK_TIME, by):
+            old = self.frozen()
+            new = {**old, **values}
+            if new != old:
+                self._write("frozen.json", {"services": new}, fsync=True)
+
+    # -- locks -------------------------------------------------------------------------------------------------
+
+    def changing(self, name: str, timeout: float, by: str) -> contextlib.AbstractContextManager[int]:
+        """The lock of one service, held from look to spawned-and-recorded and from TERM to gone.
+
+        Gives the turn that was written when it was last held: the same as `turn()` said before means that nobody
+        has changed the service in between. LockHeld after `timeout` seconds, naming the holder."""
+        return self._lock(f"locks/{name}", timeout, by)
+
+    def turn(self, name: str) -> int:
+        """How often the lock of a service was taken so far."""
+        return locks.turn(os.path.join(self.path, "locks", name))
+
+    def _lock(self, relative: str, timeout: float, by: str) -> contextlib.AbstractContextManager[int]:
+        return locks.held(os.path.join(self.path, relative), (self.path, self.root), timeout, by)
+
+    # -- writing -----------------------------------------------------------------------------------------------
+
+    def _write(self, relative: str, value: Mapping[str, Any], *, fsync: bool = False) -> None:
+        path = os.path.join(self.path, relative)
+        try:
+            write_atomically(path, json.dumps({"schema": 1, **value}).encode(), fsync=fsync)
+        except OSError as error:
+            self._note(f"not recorded: {path}: {error.strerror}")
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+
+
+def _parse(kind: Any, said: Any) -> Any:
+    """A dataclass from what a file said; None unless the types are right, so that garbage is not half-believed."""
+    if not isinstance(said, dict):
+        return None
+    known = {name: value for name, value in said.items() if name in kind.__dataclass_fields__}
+    for name, value in known.items():
+        declared = kind.__dataclass_fields__[name].type
+        if not isinstance(value, _TYPES[declared]) or (isinstance(value, bool) and declared != "bool"):
+            return None
+    try:
+        return kind(**known)
+    except TypeError:
+        return None
+
+
+_NONE = type(None)
+_TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "float": (int, float),
+    "bool": (bool,),
+    "int | None": (int, _NONE),
+    "str | None": (str, _NONE),
+    "Process": (Process,),
+    "tuple[int, int] | None": (tuple, _NONE),
+}

@@ -1,0 +1,306 @@
+"""start, stop, restart, restart-one: bringing services to what is wanted.
+
+Knows: how looks become plans, and plans become signals and spawns, under the lock of the service. Must not know:
+where it runs, how it is printed.
+
+The lock is held from look to spawned-and-recorded and from TERM to gone, never while waiting for health. The last
+intent wins: whoever waited for the lock and finds a newer wish drops its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from ops.errors import OpsError
+from ops.host import process
+from ops.host.listeners import listening
+from ops.memory.state import Wish
+from ops.model import Outcome, Process, Reading, Service
+from ops.operations import asking, environment, public, tree
+from ops.operations.converge import Convergence, Plan, converge, in_order
+from ops.operations.order import critical_first, dependents, in_sequence, with_needs
+from ops.operations.plans import Look, plan_restart, plan_start, plan_stop
+from ops.operations.sight import Sight, Surroundings, see
+from ops.operations.site import Site
+from ops.operations.unwell import not_well
+
+_TRIES = 10  # looks again when somebody else changed the service meanwhile
+
+
+def start(site: Site, only: Sequence[str] = (), *, refresh: bool = False) -> list[Outcome]:
+    """Every chosen service up and healthy, with the services that they need, in order of `needs`."""
+    return _start(site, with_needs(site.host, site.chosen(only)), refresh=refresh)
+
+
+def start_exactly(site: Site, names: Sequence[str]) -> list[Outcome]:
+    """The named services up and healthy, without whatever else they need."""
+    return _start(site, [service for service in site.host.services if service.name in names])
+
+
+def _start(site: Site, chosen: Sequence[Service], *, refresh: bool = False) -> list[Outcome]:
+    wishes = _wish(site, chosen, up=True)
+    looks = look_at(site, chosen, refresh=refresh)
+    by_name = {service.name: service for service in chosen}
+
+    def work(name: str, settled: Mapping[str, Outcome]) -> Outcome:
+        down = [need for need in by_name[name].needs if need in settled and settled[need].state == "failed"]
+        look = replace(looks[name], needs_down=tuple(down))
+        return _start_one(site, by_name[name], look, wishes[name], refresh=refresh)
+
+    names = [service.name for service in critical_first(chosen)]
+    return in_order(site, names, {service.name: service.needs for service in chosen}, work)
+
+
+def _start_one(site: Site, service: Service, look: Look, wish: Wish, *, refresh: bool) -> Outcome:
+    return converge(
+        site,
+        Convergence(
+            service.name,
+            "start",
+            lambda: look,
+            lambda seen: plan_start(service, seen),
+            lambda seen, plan: _carry_out_start(site, service, seen, plan, wish, refresh),
+        ),
+    )
+
+
+def stop(site: Site, only: Sequence[str] = ()) -> list[Outcome]:
+    """Every chosen service down and staying down: its whole tree gone and its port free."""
+    chosen = site.chosen(only) + (() if only else tree.strays(site))
+    wishes = _wish(site, chosen, up=False)
+    looks = look_at(site, chosen, probing=False)
+    by_name = {service.name: service for service in chosen}
+
+    def work(name: str, _settled: Mapping[str, Outcome]) -> Outcome:
+        service = by_name[name]
+        thing = Convergence(
+            name,
+            "stop",
+            lambda: looks[name],
+            lambda seen: plan_stop(service, seen),
+            lambda seen, plan: _carry_out_stop(site, service, plan, wishes[name]),
+        )
+        return converge(site, thing)
+
+    return in_order(site, list(by_name), dependents(chosen), work)
+
+
+def restart(site: Site, only: Sequence[str] = (), *, refresh: bool = False) -> list[Outcome]:
+    """All chosen services, one at a time in order, each healthy before the next; the first failure ends it."""
+    chosen = in_sequence(site.chosen(only))
+    outcomes: list[Outcome] = []
+    for service in chosen:
+        failed = [outcome.service for outcome in outcomes if outcome.state == "failed"]
+        if failed:
+            why = f"not reached: {failed[0]} failed, so the others were left as they are"
+            outcomes.append(Outcome(service.name, "restart", "skipped", "unknown", "unknown", why))
+            site.done(outcomes[-1])
+        else:
+            outcomes += restart_one(site, service, action="restart", refresh=refresh)
+    return outcomes
+
+
+def restart_one(
+    site: Site, service: Service, *, action: str = "restart-one", refresh: bool = False
+) -> list[Outcome]:
+    """One service, gracefully: its tree ended, its port free, started anew and healthy."""
+    wish = _wish(site, [service], up=True, anew=True)[service.name]
+    thing = Convergence(
+        service.name,
+        action,
+        lambda: look_at(site, [service], probing=False, refresh=refresh)[service.name],
+        lambda seen: plan_restart(service, seen),
+        lambda seen, plan: _carry_out_restart(site, service, plan, wish, action, refresh),
+    )
+    return [converge(site, thing)]
+
+
+def _wish(site: Site, services: Sequence[Service], *, up: bool, anew: bool = False) -> dict[str, Wish]:
+    """Records what is wanted before anything is done; --check records nothing."""
+    names = [service.name for service in services]
+    if site.check:
+        return {name: site.state.wish(name) for name in names}
+    return site.state.want(names, site.by, lambda wish: replace(wish, up=up), anew=anew)
+
+
+# -- looking -----------------------------------------------------------------------------------------------------
+
+
+def look_at(
+    site: Site, services: Sequence[Service], *, probing: bool = True, refresh: bool = False
+) -> dict[str, Look]:
+    """One look at the machine for all services together; those that run are asked side by side."""
+    turns = {service.name: site.state.turn(service.name) for service in services}
+    around = Surroundings(site.host)
+    sights = {service.name: see(site.state, service, around) for service in services}
+    asked = [s for s in services if probing and _worth_asking(sights[s.name])]
+    readings = asking.ask_all(site, [(service, service.gating()) for service in asked])
+    doubtful = [s for s in asked if asking.judge(s, sights[s.name], readings[s.name]) in ("hung", "unhealthy")]
+    readings = asking.confirmed(site, doubtful, readings)
+    return {
+        service.name: _look(site, service, sights[service.name], turns, readings, refresh)
+        for service in services
+    }
+
+
+def _worth_asking(sight: Sight) -> bool:
+    return sight.root is not None and sight.state not in ("foreign", "stopping") and not sight.stopped
+
+
+def _look(
+    site: Site,
+    service: Service,
+    sight: Sight,
+    turns: Mapping[str, int],
+    readings: Mapping[str, tuple[Reading, ...]],
+    refresh: bool,
+) -> Look:
+    answers = readings.get(service.name, ())
+    if service.name in readings:
+        port = asking.port_reading(service, sight)
+        answers = (*answers, port) if port and port.restart else answers
+    state = asking.judge(service, sight, answers)
+    return Look(
+        sight,
+        state,
+        turns[service.name],
+        answers,
+        _obstacle(site, service, refresh),
+        public.fault(site.host, site.state, service, sight),
+        bool(sight.root and sight.record and sight.record.definition != service.definition()),
+    )
+
+
+def _obstacle(site: Site, service: Service, refresh: bool) -> OpsError | None:
+    try:
+        environment.prepare(site.host, site.state, service, refresh=refresh)
+    except OpsError as error:
+        return error
+    return None
+
+
+# -- carrying out ------------------------------------------------------------------------------------------------
+
+
+def _carry_out_start(
+    site: Site, service: Service, look: Look, plan: Plan, wish: Wish, refresh: bool
+) -> Outcome:
+    """Carries the plan out under the lock, provided that what it was made from still holds; else looks anew."""
+    before = look.state
+    for _ in range(_TRIES):
+        site.checkpoint()
+        with site.state.changing(service.name, lock_time(site, service), site.by) as turn:
+            newer = _superseded(site, service, wish)
+            if newer:
+                return newer
+            if turn == look.turn and _still(service, look.sight):
+                if plan.idle:
+                    return plan.outcome(service.name, "start")
+                root, how = _act(site, service, look, plan, refresh)
+                break
+        look = replace(look_at(site, [service], refresh=refresh)[service.name], needs_down=look.needs_down)
+        plan = plan_start(service, look)
+    else:
+        why = "it kept changing while it was looked at"
+        return Outcome(service.name, "start", "failed", before, look.state, why)
+    return _finish(site, service, "start", before, root, how, wish, changed=plan.do != "wait")
+
+
+def _still(service: Service, sight: Sight) -> bool:
+    """Whether what was seen before the lock was taken is still so, as far as the outside world goes."""
+    if sight.root is not None:
+        return process.alive(sight.root)
+    seen = bool(sight.own_listeners or sight.strangers)
+    return service.port is None or seen or not listening(service.port)
+
+
+def _superseded(site: Site, service: Service, wish: Wish, *, exactly: bool = False) -> Outcome | None:
+    """A skipped outcome when somebody has wanted something else since; `exactly`: or has wanted it anew."""
+    newest = site.state.wish(service.name)
+    if newest.generation <= wish.generation or (newest.up == wish.up and not exactly):
+        return None
+    why = f"superseded by {newest.by}, which wants it {'up' if newest.up else 'down'}"
+    return Outcome(service.name, site.task, "skipped", "unknown", "unknown", why)
+
+
+def lock_time(site: Site, service: Service) -> float:
+    """Seconds to wait for the lock: as long as an honest holder may need to end a tree, or the request has left."""
+    return max(0.1, site.deadline(service.grace + 20) - time.monotonic())
+
+
+def _act(site: Site, service: Service, look: Look, plan: Plan, refresh: bool) -> tuple[Process, str]:
+    """What the plan says, under the lock. The process to wait for, and in words what was done."""
+    sight = look.sight
+    if plan.do in ("wait", "adopt", "tidy") and sight.root:
+        tree.adopt(site, service, sight)
+        return sight.root, plan.why
+    how = "started"
+    if sight.members:
+        ended = tree.end(site, service)
+        how = f"restarted ({plan.why}; {ended})" if sight.root else f"started ({ended} that were left over)"
+    return tree.launch(site, service, look.sight, refresh=refresh), how
+
+
+def _carry_out_stop(site: Site, service: Service, plan: Plan, wish: Wish) -> Outcome:
+    with site.state.changing(service.name, lock_time(site, service), site.by):
+        newer = _superseded(site, service, wish)
+        if newer:
+            return newer
+        sight = see(site.state, service, Surroundings(site.host))
+        plan = plan_stop(service, Look(sight, sight.state, 0))
+        if sight.members:
+            ended = tree.end(site, service)
+            plan = replace(plan, why=ended)
+        tree.clear(site, service)
+    return plan.outcome(service.name, "stop")
+
+
+def _carry_out_restart(
+    site: Site, service: Service, plan: Plan, wish: Wish, action: str, refresh: bool
+) -> Outcome:
+    with site.state.changing(service.name, lock_time(site, service), site.by):
+        newer = _superseded(site, service, wish, exactly=True)
+        if newer:
+            return replace(newer, action=action)
+        sight = see(site.state, service, Surroundings(site.host))
+        ended = tree.end(site, service) if sight.members else "was not running"
+        root = tree.launch(site, service, sight, refresh=refresh)
+    return _finish(site, service, action, plan.before, root, f"{ended}; started", wish, changed=True)
+
+
+def _finish(
+    site: Site,
+    service: Service,
+    action: str,
+    before: str,
+    root: Process,
+    how: str,
+    wish: Wish,
+    *,
+    changed: bool,
+) -> Outcome:
+    """Waits for health without the lock, then looks again: only what is seen then is said."""
+    begun = time.monotonic()
+    until = site.deadline(service.start_timeout)
+    while True:
+        verdict = asking.wait_ready(site, service, root, until)
+        sight = see(site.state, service, Surroundings(site.host))
+        port = asking.port_reading(service, sight, tree.ports_of(sight))
+        if verdict.ready and sight.root == root and (port is None or port.ok or not port.restart):
+            tree.ready(site, service, root)
+            why = f"{how}, pid {root.pid}, healthy after {time.monotonic() - begun:.1f} s"
+            return Outcome(service.name, action, "changed" if changed else "ok", before, "up", why)
+        # Whoever holds the lock now may be replacing it: what is there is only certain once they are done.
+        with site.state.changing(service.name, lock_time(site, service), site.by):
+            newer = _superseded(site, service, wish, exactly=action != "start")
+            if newer:
+                return replace(newer, action=action, before=before)
+            sight = see(site.state, service, Surroundings(site.host))
+            if sight.root and sight.origin == "marker":
+                # It put itself in the background: who carries its marker and listens on its port is the service.
+                tree.adopt(site, service, sight)
+        if sight.root in (None, root) or time.monotonic() >= until:
+            return not_well(site, service, action, before, root, verdict, sight, port)
+        root = sight.root

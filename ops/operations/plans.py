@@ -1,0 +1,90 @@
+"""What start, stop and restart do about a service in the state that was seen: pure functions.
+
+Knows: looks and plans. Must not know: how to look, how to carry out; it touches nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ops.errors import OpsError
+from ops.model import Reading, Service, ServiceState
+from ops.operations import asking
+from ops.operations.converge import Plan
+from ops.operations.sight import Sight, count
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a changing verb knows of one service when it plans: sight, answers, and what would be in its way."""
+
+    sight: Sight
+    state: ServiceState
+    turn: int
+    readings: tuple[Reading, ...] = ()
+    obstacle: OpsError | None = None  # why it could not be launched
+    untidy: str = ""  # what is wrong with its public log and pid file
+    stale: bool = False
+    needs_down: tuple[str, ...] = ()
+
+
+def plan_start(service: Service, look: Look) -> Plan:
+    """What `start` does about a service in the state that was seen."""
+    state = look.state
+    if state == "foreign":
+        return _foreign(service, look)
+    if state in ("down", "stopping", "hung") or state == "unhealthy":
+        return _plan_bring_up(look)
+    if look.sight.origin != "record":
+        why = "started by hand" if look.sight.origin == "hand" else "running without a record"
+        return Plan("adopt", state, "up", f"{why}, adopted as pid {look.sight.pid}")
+    if state == "starting":
+        return Plan("wait", state, "up", "already starting")
+    if look.untidy:
+        return Plan("tidy", state, "up", f"already healthy; {look.untidy}")
+    stale = f"; its definition changed since: inv restart-one {service.name}" if look.stale else ""
+    return Plan("nothing", state, state, f"already healthy, pid {look.sight.pid}{stale}")
+
+
+def _plan_bring_up(look: Look) -> Plan:
+    if look.obstacle:
+        return _blocked(look)
+    if look.sight.root is None:
+        left = f", after ending {len(look.sight.leftovers)} left over" if look.sight.leftovers else ""
+        return Plan("spawn", look.state, "up", f"starting it{left}")
+    why = asking.faults(look.readings) or ("stopped by a signal" if look.sight.stopped else look.state)
+    if look.state == "unhealthy" and look.needs_down:
+        why = f"{why}; left alone, since what it needs is not up: {', '.join(look.needs_down)}"
+        return Plan("refuse", look.state, look.state, why)
+    return Plan("restart", look.state, "up", why)
+
+
+def _foreign(service: Service, look: Look) -> Plan:
+    held = f"port {service.port} is held by {asking.owners(look.sight.strangers)}"
+    advice = f"next:   inv kill-port {service.port} start --only {service.name}"
+    return Plan("refuse", "foreign", "foreign", held, (f"wanted: {service.name} on it", advice))
+
+
+def _blocked(look: Look) -> Plan:
+    head, *more = look.obstacle.lines() if look.obstacle else [""]
+    return Plan("refuse", look.state, look.state, head, tuple(more))
+
+
+def plan_stop(service: Service, look: Look) -> Plan:
+    """What `stop` does: nothing when no process of it is left, whoever else may hold its port."""
+    if look.sight.members:
+        return Plan("end", look.state, "down", f"ending {count(look.sight.members)}")
+    held = f"; port {service.port} is held by {asking.owners(look.sight.strangers)}"
+    why = "already down" + (held if look.sight.strangers else "")
+    return Plan("nothing", "down", "down", why)
+
+
+def plan_restart(service: Service, look: Look) -> Plan:
+    """What `restart` does: nothing that runs is ended before it is known that it could be started again."""
+    if look.obstacle:
+        return _blocked(look)
+    if look.state == "foreign" and not look.sight.members:
+        return _foreign(service, look)
+    if look.sight.root is None:
+        return Plan("spawn", look.state, "up", "was not running")
+    return Plan("restart", look.state, "up", f"ending pid {look.sight.pid} and starting it anew")

@@ -1,0 +1,78 @@
+"""The site of one request: the host it acts on, its state folder, its time, and whom to tell.
+
+Knows: what every verb needs besides the service. Must not know: what any verb does.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from ops.errors import Interrupted, UsageError
+from ops.memory.state import State
+from ops.model import Host, Outcome, Service
+
+Tell = Callable[[str, str], None]  # (service, what is being waited for; "" when it is over)
+
+
+@dataclass
+class Site:
+    """Where and how one request is carried out. `timeout` bounds the whole of it, in seconds."""
+
+    host: Host
+    state: State
+    task: str
+    check: bool = False
+    timeout: float | None = None
+    done: Callable[[Outcome], None] = lambda outcome: None
+    waiting: Tell = lambda service, what: None
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    begun: float = field(default_factory=time.monotonic)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def by(self) -> str:
+        """How this command signs what it records."""
+        return f"inv {self.task}"
+
+    def deadline(self, seconds: float) -> float:
+        """The moment (monotonic) `seconds` from now, or the end of the whole request when that is sooner."""
+        moment = time.monotonic() + seconds
+        return moment if self.timeout is None else min(moment, self.begun + self.timeout)
+
+    @property
+    def over(self) -> bool:
+        """Whether the time given with --timeout is used up."""
+        return self.timeout is not None and time.monotonic() >= self.begun + self.timeout
+
+    def checkpoint(self) -> None:
+        """Raises Interrupted once somebody pressed Ctrl-C; called wherever stopping leaves nothing half-done."""
+        if self.cancelled.is_set():
+            raise Interrupted("interrupted", next=f"{self.by} carries on from here")
+
+    def note(self, service: str, texts: Iterable[str]) -> None:
+        """Keeps what people should know besides the outcomes: what could not be kept or mended."""
+        self.notes += [f"{service}: {text}" for text in texts if f"{service}: {text}" not in self.notes]
+
+    def chosen(self, only: Iterable[str]) -> tuple[Service, ...]:
+        """The services named, in the inventory's order; all of the host's when none is named."""
+        names = list(only)
+        known = [service.name for service in self.host.services]
+        for name in names:
+            if name not in known:
+                raise unknown_service(name, known)
+        return tuple(s for s in self.host.services if not names or s.name in names)
+
+
+def unknown_service(name: str, known: list[str]) -> UsageError:
+    """The error for a service that is not in the inventory, with the nearest name offered."""
+    import difflib
+
+    near = difflib.get_close_matches(name, known, 1, 0.5)
+    shown = "".join(c if c.isprintable() else "?" for c in name)[:80]
+    return UsageError(
+        f"unknown service {shown!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
+        wanted="one of " + ", ".join(known),
+    )

@@ -1,0 +1,104 @@
+"""Every verb by its name: what a request asks for, wherever it is carried out.
+
+Knows: which function is which verb. Must not know: who asks, whether from here or from afar.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ops.model import Outcome
+from ops.operations.site import Site
+
+# A failure of one of these is worth an alert: a service that should be up could not be brought up.
+_ALERTING = ("start", "restart", "restart-one", "reset")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for, in plain values: it could travel as JSON. `options` are those of the verb alone."""
+
+    task: str
+    only: tuple[str, ...] = ()
+    check: bool = False
+    timeout: float | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def perform(site: Site, request: Request) -> list[Outcome]:
+    """Carries out a verb that changes things (or would, with --check); its outcomes are also told as they come."""
+    if request.check:
+        site.state.check()
+    else:
+        site.state.prepare()
+    outcomes = list(_VERBS[request.task](site, request))
+    site.notes += [note for note in site.state.notes if note not in site.notes]
+    if request.task in _ALERTING and not request.check:
+        _alert(site, outcomes)
+    return outcomes
+
+
+def _alert(site: Site, outcomes: Sequence[Outcome]) -> None:
+    from ops.operations import logbook
+
+    for outcome in outcomes:
+        if outcome.state == "failed":
+            logbook.alert(site, outcome)
+
+
+def _start(site: Site, request: Request) -> Sequence[Outcome]:
+    from ops.operations import lifecycle
+
+    return lifecycle.start(site, request.only, refresh=bool(request.options.get("refresh_env")))
+
+
+def _stop(site: Site, request: Request) -> Sequence[Outcome]:
+    from ops.operations import lifecycle
+
+    return lifecycle.stop(site, request.only)
+
+
+def _restart(site: Site, request: Request) -> Sequence[Outcome]:
+    from ops.operations import lifecycle
+
+    return lifecycle.restart(site, request.only, refresh=bool(request.options.get("refresh_env")))
+
+
+def _restart_one(site: Site, request: Request) -> Sequence[Outcome]:
+    from ops.operations import lifecycle
+
+    (service,) = site.chosen(request.only)
+    return lifecycle.restart_one(site, service, refresh=bool(request.options.get("refresh_env")))
+
+
+def _kill_port(site: Site, request: Request) -> Sequence[Outcome]:
+    from ops.operations import ports
+
+    return ports.kill_port(site, request.options["port"], force=bool(request.options.get("force")))
+
+
+def _reset(site: Site, request: Request) -> Sequence[Outcome]:
+    from ops.operations import reset
+
+    return reset.reset(site, request.only)
+
+
+def _hold(site: Site, request: Request) -> Sequence[Outcome]:
+    from ops.operations import intent
+
+    (service,) = site.chosen(request.only)
+    return (intent.hold if request.task == "hold" else intent.release)(site, service)
+
+
+_VERBS: Mapping[str, Callable[[Site, Request], Sequence[Outcome]]] = {
+    "start": _start,
+    "stop": _stop,
+    "restart": _restart,
+    "restart-one": _restart_one,
+    "kill-port": _kill_port,
+    "reset": _reset,
+    "hold": _hold,
+    "release": _hold,
+}

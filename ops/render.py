@@ -1,0 +1,303 @@
+"""Showing outcomes and reports: lines and tables for people, JSON for scripts.
+
+Knows: columns, colours, the documents of the promise; tabulate (its one door). Must not know: how values came about.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import IO, TYPE_CHECKING, Any
+
+from ops.model import SCHEMA, Outcome, tally
+
+if TYPE_CHECKING:
+    from ops.operations.look import HostReport, ServiceReport
+
+_COLOURS = {"green": "32", "yellow": "33", "red": "31", "cyan": "36", "dim": "2", "bold": "1"}
+_OUTCOME_COLOURS = {"ok": "green", "changed": "yellow", "failed": "red", "skipped": "cyan", "unreachable": "red"}
+_STATE_COLOURS = {"up": "green", "starting": "yellow", "stopping": "yellow", "down": "red", "unknown": "yellow"}
+_NAME_COLOURS = ("36", "35", "34", "33", "32", "31")
+
+
+def coloured(text: str, colour: str, stream: IO[str] | None = None) -> str:
+    """The text in a colour when the stream (standard output by default) is a terminal that wants colours."""
+    stream = stream or sys.stdout
+    if not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return text
+    return f"\033[{_COLOURS.get(colour, colour)}m{text}\033[0m"
+
+
+# -- outcomes ------------------------------------------------------------------------------------------------
+
+
+def outcome_lines(outcome: Outcome, width: int) -> list[str]:
+    """An outcome as people read it: one line, and more only for what went wrong."""
+    way = outcome.before if outcome.before == outcome.after else f"{outcome.before} -> {outcome.after}"
+    state = coloured(f"{outcome.state:<8}", _OUTCOME_COLOURS[outcome.state])
+    head = f"{outcome.service:<{width}}  {state}  {way:<16}  {outcome.detail}".rstrip()
+    return [head, *(f"{'':<{width}}    {line}" for line in outcome.more)]
+
+
+def recap_lines(outcomes: Sequence[Outcome], hosts: Sequence[str]) -> list[str]:
+    """Ansible's recap: a line per host."""
+    rows = tally(outcomes)
+    empty = {"ok": 0, "changed": 0, "unreachable": 0, "failed": 0, "skipped": 0}
+    return [
+        f"{host} : " + " ".join(f"{word}={count}" for word, count in rows.get(host, empty).items())
+        for host in sorted({*hosts, *rows})
+    ]
+
+
+def outcome_document(task: str, check: bool, outcomes: Sequence[Outcome], error: str = "") -> str:
+    """The one JSON document of a task that changes things."""
+    document: dict[str, Any] = {
+        "schema": SCHEMA,
+        "task": task,
+        "check": check,
+        "outcomes": [outcome_value(outcome) for outcome in outcomes],
+        "recap": tally(outcomes),
+    }
+    if error:
+        document["error"] = error
+    return json.dumps(document)
+
+
+def outcome_value(outcome: Outcome) -> dict[str, Any]:
+    """One outcome as in the promise; what a failure says besides stands in `detail`, a line each."""
+    return {
+        "host": outcome.host,
+        "service": outcome.service,
+        "action": outcome.action,
+        "state": outcome.state,
+        "before": outcome.before,
+        "after": outcome.after,
+        "detail": "\n".join([outcome.detail, *outcome.more]),
+        "seconds": outcome.seconds,
+    }
+
+
+# -- reports -------------------------------------------------------------------------------------------------
+
+
+def report_document(task: str, reports: Sequence[HostReport]) -> str:
+    """The one JSON document of `status` and `health`."""
+    return json.dumps(
+        {
+            "schema": SCHEMA,
+            "task": task,
+            "healthy": all(report.healthy for report in reports),
+            "hosts": {report.name: _host_value(report) for report in reports},
+        }
+    )
+
+
+def _host_value(report: HostReport) -> dict[str, Any]:
+    monitor = report.monitor
+    return {
+        "services": [_service_value(service) for service in report.services],
+        "monitor": {"state": monitor.state, "pid": monitor.pid, "last_sweep": monitor.last_sweep},
+    }
+
+
+_SERVICE_KEYS = (
+    *("name", "critical", "port", "wanted", "state", "pid", "started_at", "uptime"),
+    *("cpu_percent", "rss", "restarts", "stale", "checked_at"),
+)
+
+
+def _service_value(service: ServiceReport) -> dict[str, Any]:
+    value = {key: getattr(service, key) for key in _SERVICE_KEYS}
+    value["probes"] = [
+        {
+            "name": reading.name,
+            "ok": reading.ok,
+            "seconds": round(reading.seconds, 4),
+            "detail": reading.detail,
+            "restart": reading.restart,
+        }
+        for reading in service.probes
+    ]
+    return value
+
+
+def headline(report: HostReport) -> str:
+    """The first thing to read: is everything that should be up well, and if not, what is not."""
+    unwell = sorted((s for s in report.services if not s.well), key=lambda service: not service.critical)
+    up = sum(service.state == "up" for service in report.services)
+    if not unwell:
+        return coloured(f"{report.name}: healthy, {up} of {len(report.services)} services up", "green")
+    names = ", ".join(f"{s.name} {s.state}" + (" (critical)" if s.critical else "") for s in unwell)
+    return coloured(f"{report.name}: NOT healthy: {names}", "red")
+
+
+def status_lines(report: HostReport) -> list[str]:
+    """The table of `status`."""
+    rows = [
+        [*_common(service), service.wanted, service.restarts, _remark(service)] for service in report.services
+    ]
+    heads = ["service", "state", "port", "pid", "uptime", "cpu %", "memory", "wanted", "restarts", ""]
+    return [headline(report), "", *table(heads, rows)]
+
+
+def health_lines(report: HostReport) -> list[str]:
+    """The table of `health`: what is wrong stands beside the service that it is wrong with."""
+    rows = [[*_common(service), _checks(service)] for service in report.services]
+    heads = ["service", "state", "port", "pid", "uptime", "cpu %", "memory", "checks"]
+    warnings = [coloured(f"warning: {warning}", "yellow") for warning in report.warnings]
+    return [headline(report), "", *table(heads, rows), *_with_gap(warnings), *_with_gap(_advice(report))]
+
+
+def _with_gap(lines: list[str]) -> list[str]:
+    return ["", *lines] if lines else []
+
+
+def _common(service: ServiceReport) -> list[str | int | None]:
+    name = f"{service.name} *" if service.critical else service.name
+    colour = _STATE_COLOURS.get(service.state, "red") if service.wanted == "up" else "dim"
+    return [
+        name,
+        coloured(service.state, colour),
+        service.port,
+        service.pid,
+        duration(service.uptime),
+        None if service.cpu_percent is None else f"{service.cpu_percent:.1f}",
+        size(service.rss),
+    ]
+
+
+def _remark(service: ServiceReport) -> str:
+    if service.owner:
+        return f"port {service.port} is held by {service.owner}"
+    return "definition changed since it started" if service.stale else ""
+
+
+def _checks(service: ServiceReport) -> str:
+    if service.owner and service.state == "foreign":
+        return f"port {service.port} is held by {service.owner}"
+    failed = [reading for reading in service.probes if reading.ok is False]
+    unknown = [reading for reading in service.probes if reading.ok is None]
+    if failed:
+        return "; ".join(f"{reading.name}: {reading.detail}" for reading in failed)
+    passed = len(service.probes) - len(unknown)
+    said = f"{passed} of {len(service.probes)} ok" if service.probes else ""
+    said += "".join(f"; {reading.name} could not be asked: {reading.detail}" for reading in unknown)
+    if service.wanted != "up":
+        said = "; ".join(part for part in (said, f"wanted {service.wanted}") if part)
+    return said + ("; definition changed since it started" if service.stale else "")
+
+
+def _advice(report: HostReport) -> list[str]:
+    """What to type next, for each service that is not well."""
+    lines = []
+    for service in report.services:
+        if service.well:
+            continue
+        if service.state == "foreign":
+            line = f"inv kill-port {service.port} start --only {service.name}"
+        elif service.state == "down":
+            line = f"inv start --only {service.name}"
+        else:
+            line = f"inv tail {service.name}    then: inv restart-one {service.name}"
+        lines.append(f"next:   {line}")
+    return lines
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
+    """A table in plain text; the names of services marked with * are critical."""
+    from tabulate import tabulate
+
+    rows = [["" if cell is None else cell for cell in row] for row in rows]
+    return tabulate(rows, headers=heads, tablefmt="simple", disable_numparse=True).splitlines()
+
+
+def duration(seconds: float | None) -> str | None:
+    """`4 s`, `12 min`, `3 h 20 min`, `5 d 2 h`."""
+    if seconds is None:
+        return None
+    minutes, hours, days = int(seconds // 60), int(seconds // 3600), int(seconds // 86400)
+    if minutes < 1:
+        return f"{int(seconds)} s"
+    if hours < 1:
+        return f"{minutes} min"
+    return f"{hours} h {minutes % 60} min" if days < 1 else f"{days} d {hours % 24} h"
+
+
+def size(amount: int | None) -> str | None:
+    """`18.4 MB`; a megabyte has 2**20 bytes, as ps and top have it."""
+    return None if amount is None else f"{amount / 2**20:.1f} MB"
+
+
+# -- logs ----------------------------------------------------------------------------------------------------
+
+
+def log_line(name: str, text: str, names: Sequence[str]) -> str:
+    """A line of a followed log; with several logs, its name in a colour of its own in front."""
+    if len(names) < 2:
+        return text
+    width = max(len(one) for one in names)
+    return coloured(f"{name:<{width}} |", _NAME_COLOURS[list(names).index(name) % len(_NAME_COLOURS)]) + f" {text}"
+
+
+def log_document(host: str, name: str, text: str) -> str:
+    """A line of a followed log as a line of JSON."""
+    return json.dumps({"schema": SCHEMA, "host": host, "service": name, "line": text})
+
+
+class Progress:
+    """Who is still being waited for, on one line of a terminal (standard error); silent anywhere else."""
+
+    def __init__(self, clock: Any) -> None:
+        self._clock = clock
+        self._waits: dict[str, tuple[float, str]] = {}
+        self._shown = False
+        self._enabled = sys.stderr.isatty()
+
+    def waiting(self, service: str, what: str) -> None:
+        """Somebody waits for `what`; "" when that is over."""
+        if not self._enabled:
+            return
+        if what:
+            since, _ = self._waits.get(service, (self._clock(), ""))
+            self._waits[service] = (since, what)
+        else:
+            self._waits.pop(service, None)
+        self._show()
+
+    def clear(self) -> None:
+        """Takes the line away, before something else is printed."""
+        if self._shown:
+            sys.stderr.write("\r\033[K")
+            sys.stderr.flush()
+            self._shown = False
+
+    def _show(self) -> None:
+        now = self._clock()
+        late = [(name, now - since, what) for name, (since, what) in self._waits.items() if now - since > 0.3]
+        self.clear()
+        if late:
+            text = ", ".join(f"{name} {age:.0f} s" for name, age, _ in late)
+            text += f" ({late[0][2]})" if len(late) == 1 else ""
+            sys.stderr.write(f"waiting for {text}"[: _columns() - 1])
+            sys.stderr.flush()
+            self._shown = True
+
+
+def _columns() -> int:
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns
+    except OSError:
+        return 80
+
+
+def error_lines(lines: Sequence[str]) -> list[str]:
+    """An error as people read it, on standard error."""
+    head, *rest = lines
+    return [coloured("error:", "red", sys.stderr) + f" {head}", *(f"  {line}" for line in rest)]
+
+
+def mapping_line(values: Mapping[str, Any]) -> str:
+    """One JSON document on one line."""
+    return json.dumps(dict(values))

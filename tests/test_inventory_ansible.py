@@ -1,0 +1,92 @@
+"""The real ansible-inventory and ours read the same files and must come to the same hosts, groups and variables."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ops.inventory import load
+from ops.model import Host
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = Path(__file__).parent / "data" / "inventory"
+OURS = {"ops", "services", "services_enabled"}
+TRICKY = sorted(path.name for path in DATA.glob("*.yaml"))
+
+ansible_inventory = shutil.which("ansible-inventory", path=os.path.dirname(sys.executable)) or shutil.which(
+    "ansible-inventory"
+)
+pytestmark = pytest.mark.skipif(not ansible_inventory, reason="ansible-core is not installed (no ansible-inventory)")
+
+
+def ask(path: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """What ansible-inventory says of the file, without the configuration of this machine."""
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
+    environ |= {"ANSIBLE_CONFIG": str(DATA / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1", "LC_ALL": "C.UTF-8", **settings}
+    assert ansible_inventory
+    command = [ansible_inventory, "-i", str(path), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environ, timeout=60)
+
+
+@cache
+def listed(name: str) -> dict[str, Any]:
+    # Ansible calls it a duplicate when a key overrides a merged one; that is what `<<` is for.
+    answer = ask(DATA / name, "--list", ANSIBLE_DUPLICATE_YAML_DICT_KEY="ignore")
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stderr == "", "a tricky file may not be one that Ansible warns of"
+    found: dict[str, Any] = json.loads(answer.stdout)
+    return found
+
+
+def members(listing: dict[str, Any], group: str) -> set[str]:
+    body = listing.get(group, {})
+    below = (members(listing, child) for child in body.get("children", ()))
+    return set(body.get("hosts", ())).union(*below)
+
+
+def groups_by_ansible(listing: dict[str, Any], host: str) -> set[str]:
+    # An empty group is only named, as somebody's child.
+    return {group for group in listing if group not in ("_meta", "all") and host in members(listing, group)}
+
+
+@pytest.mark.parametrize("name", TRICKY)
+def test_the_same_hosts(name: str) -> None:
+    assert {host.name for host in load(DATA / name).hosts} == members(listed(name), "all")
+
+
+@pytest.mark.parametrize("name", TRICKY)
+def test_the_same_variables(name: str) -> None:
+    theirs = listed(name)["_meta"]["hostvars"]
+    for host in load(DATA / name).hosts:
+        expected = {key: value for key, value in theirs[host.name].items() if key not in OURS}
+        assert dict(host.vars) == expected, host.name
+
+
+@pytest.mark.parametrize("name", TRICKY)
+def test_the_same_groups(name: str) -> None:
+    for host in load(DATA / name).hosts:
+        assert set(host.groups) == groups_by_ansible(listed(name), host.name), host.name
+        assert list(host.groups) == sorted(host.groups)
+
+
+def test_one_host_asked_alone() -> None:
+    ours = load(DATA / "diamond.yaml").host("h2")
+    theirs = json.loads(ask(DATA / "diamond.yaml", "--host", "h2").stdout)
+    assert {**ours.vars, "services": theirs["services"]} == theirs
+
+
+@pytest.mark.parametrize("path", ["inventory.yaml", "examples/node/inventory.yaml"])
+def test_what_we_ship_is_an_ansible_inventory_without_a_warning(path: str) -> None:
+    answer = ask(ROOT / path, "--list")
+    assert (answer.returncode, answer.stderr) == (0, "")
+    host: Host = load(ROOT / path).host("localhost")
+    services = json.loads(answer.stdout)["_meta"]["hostvars"]["localhost"]["services"]
+    assert [service.name for service in host.services] == list(services)
