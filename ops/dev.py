@@ -47,6 +47,8 @@ def run_tests(c: Context, filter: str = "", verbose: bool = False) -> None:
         code = subprocess.call(pytest_command(filter, verbose), cwd=PROJECT, env=clean_environment())
     except KeyboardInterrupt:
         raise Exit("interrupted; the next run carries on", code=130) from None
+    except OSError as error:  # a full disk, somebody else's checkout
+        raise Exit(f"{error}\nnext: make {PROJECT} writable for this user, then ./inv test", code=1) from None
     if code in MISUSED:
         raise Exit(MISUSED[code], code=1)
     if code != ALL_PASSED:
@@ -64,9 +66,13 @@ def pytest_command(expression: str, verbose: bool) -> list[str]:
 
 
 def clean_environment() -> dict[str, str]:
-    """This environment with the venv's programs first, and without what steers a live stack."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("OPS_")}
-    environment.pop("PYTHONPATH", None)
+    """This environment with the venv's programs first, and without what steers a live stack, Python or pip."""
+    environment = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith("OPS_") and key not in ("PYTHONPATH", "PIP_TARGET", "PIP_PREFIX")
+    }
+    environment["PIP_USER"] = "0"  # pip.conf may say otherwise
     programs = str(Path(sys.executable).parent)
     environment["PATH"] = os.pathsep.join([programs, environment.get("PATH", os.defpath)])
     return environment
@@ -105,5 +111,7 @@ def run_pip(project: Path) -> bool:
     command += ["--disable-pip-version-check", "-e", ".[test]"]
     with open(project / ".venv.lock", "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        done = subprocess.run(command, cwd=project, stdin=subprocess.DEVNULL, stdout=sys.stderr)
-    return done.returncode == 0
+        code = subprocess.call(
+            command, cwd=project, env=clean_environment(), stdin=subprocess.DEVNULL, stdout=sys.stderr
+        )
+    return code == 0

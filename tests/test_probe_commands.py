@@ -38,6 +38,7 @@ def pid_in(path: Path) -> int:
 def test_exit_codes_and_the_last_line_are_the_verdict() -> None:
     fine = asked("sh", "-c", "echo first; echo all good")
     assert (fine.ok, fine.answered, fine.detail) == (True, True, 'exit 0: "all good"')
+    assert 0 < fine.seconds < 3
     bad = asked("sh", "-c", "echo queue is stuck >&2; echo; exit 3")
     assert (bad.ok, bad.answered, bad.detail) == (False, True, 'exit 3: "queue is stuck"')
     assert asked("sh", "-c", "kill -9 $$").detail == "ended by SIGKILL"
@@ -122,24 +123,38 @@ def test_given_up_nothing_is_left(end: str, tmp_path: Path) -> None:
     assert open_descriptors() == before
 
 
-WITHOUT = """
+CHILD = """
 import os
-for name in ("pidfd_open", "waitid"):
+for name in {without!r}:
     vars(os).pop(name, None)
 from ops.host.probes import Question, ask
 from ops.model import Probe
 def command(*words):
-    return Question(Probe("command", "", 1.0, 0.5, command=words), env={"PATH": os.environ["PATH"]})
-for reading in ask([command("sh", "-c", "sleep 0.1; exit 3"), command("sleep", "100")]):
-    print(reading.ok, reading.detail, 0.1 <= reading.seconds < 2)
+    return Question(Probe("command", "", 1.0, 1.0, command=words), env={{"PATH": os.environ["PATH"]}})
+for reading in ask([command("sh", "-c", {script!r}), command("sleep", "100")]):
+    print(reading.ok, reading.detail, reading.seconds < 0.9)
 """
 
 
+def asked_in_a_child(script: str, *without: str) -> str:
+    """What a Python of its own, without some functions of `os` and with a full standard input, reads."""
+    words = [sys.executable, "-c", CHILD.format(script=script, without=without)]
+    done = subprocess.run(words, input="typed\n", capture_output=True, text=True, timeout=20, cwd=ROOT)
+    assert not done.stderr
+    return done.stdout
+
+
+def test_our_own_input_is_not_the_commands() -> None:
+    assert asked_in_a_child("read line && exit 4; exit 3").startswith("False exit 3 True\n")
+
+
 def test_without_pidfd_and_waitid_its_end_is_noticed_by_looking() -> None:
-    """A stand-in for macOS, which has neither (waitid only from Python 3.13): not run on a Mac."""
-    words = [sys.executable, "-c", WITHOUT]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=20, cwd=ROOT)
-    assert done.stdout == "False exit 3 True\nFalse no answer in 0.5 s True\n", done.stderr
+    """A stand-in for macOS, which has neither (waitid only from Python 3.13): not run on a Mac.
+
+    The command gives up its output first, so that nothing rings when it ends.
+    """
+    seen = asked_in_a_child("exec >&- 2>&-; sleep 0.2; exit 3", "pidfd_open", "waitid")
+    assert seen == "False exit 3 True\nFalse no answer in 1 s False\n"
 
 
 def test_f6_a_hundred_side_by_side_take_as_long_as_one() -> None:

@@ -259,8 +259,10 @@ def test_the_request_in_flight_is_finished_on_term(start: Start) -> None:
 
 
 def test_term_is_obeyed_from_the_moment_the_port_is_open(start: Start) -> None:
-    for _ in range(5):
-        assert start("pg-api").ready().end() == 0
+    for _ in range(10):  # the window that this watches is short
+        service = start("pg-api")
+        until(service.accepts, every=0)
+        assert service.end() == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

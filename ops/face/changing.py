@@ -8,8 +8,10 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from dataclasses import replace
 
 from ops import inventory, render
+from ops.errors import Interrupted, OpsError
 from ops.fleet import reach
 from ops.model import Inventory, Outcome
 from ops.operations.verbs import Request
@@ -23,21 +25,22 @@ def change(request: Request, json: bool, *, show_health: bool) -> int:
     shown = _Shown(loaded, request, json)
     try:
         outcomes, notes = reach.send(loaded, request, shown.done, shown.waiting)
-    except BaseException:
-        shown.interrupted()
-        raise
+    except (OpsError, KeyboardInterrupt) as error:
+        return shown.broken_off(error)
     shown.finish(outcomes, notes)
     if show_health and not request.check:
-        _show_health(loaded, request, json)
+        _show_health(loaded, request, json, notes)
     shown.recap(outcomes)
     return 2 if any(outcome.state == "failed" for outcome in outcomes) else 0
 
 
-def _show_health(loaded: Inventory, request: Request, json: bool) -> None:
-    """A start ends with what one wants to know next; with --json only standard output's one document counts."""
+def _show_health(loaded: Inventory, request: Request, json: bool, notes: list[str]) -> None:
+    """A start ends with what one wants to know next; with --json standard output is for the one document."""
     if json:
+        print(_NO_MONITOR, file=sys.stderr)
         return
     report = reach.health(loaded, Request("health", request.only))
+    report = replace(report, warnings=tuple(text for text in report.warnings if text not in notes))
     print("\n" + "\n".join(render.health_lines(report)) + "\n")
     print(f"{_NO_MONITOR}\n")
 
@@ -76,8 +79,18 @@ class _Shown:
         if not self._json:
             print("\n".join(render.recap_lines(outcomes, [self._host.name])), flush=True)
 
-    def interrupted(self) -> None:
-        """A partial recap: what was done before Ctrl-C, or before the error."""
+    def broken_off(self, error: BaseException) -> int:
+        """After Ctrl-C or an error: what was done until then, and what to do next; the exit code."""
+        if isinstance(error, KeyboardInterrupt):
+            error = Interrupted("interrupted", next=f"inv {self._request.task} carries on from here")
+        if not isinstance(error, OpsError):
+            raise error
         self._progress.clear()
-        if self._seen:
+        text = "\n".join(error.lines())
+        if self._json:
+            print(render.outcome_document(self._request.task, self._request.check, self._seen, text), flush=True)
+        elif self._seen:
             self.recap(self._seen)
+        for line in render.error_lines(error.lines()):
+            print(line, file=sys.stderr)
+        return error.exit_code

@@ -64,7 +64,8 @@ class Inquiry:
 
     def _begin(self, wires: Wires) -> Finding | None:
         self._talk = _talk(self.question, wires)
-        return self._talk.advance()
+        # Spawning takes its time, and the command may have ended since `now`: the first `advance` says when.
+        return None if self.question.probe.kind == "command" else self._talk.advance()
 
     @property
     def due(self) -> float:

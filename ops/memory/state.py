@@ -17,6 +17,7 @@ caller rebuilds it from the processes. Writing never raises for a full disk: it 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -91,6 +92,11 @@ class State:
     def log(self, name: str) -> str:
         """Where the real log of a service (or `monitor`, `alerts`) lies."""
         return os.path.join(self.path, "logs", f"{name}.log")
+
+    @property
+    def tag(self) -> str:
+        """Tells this folder's runs from those of another folder for a stack of the same name."""
+        return hashlib.sha256(os.path.realpath(self.path).encode()).hexdigest()[:8]
 
     @property
     def quiet(self) -> str:

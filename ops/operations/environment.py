@@ -31,9 +31,9 @@ def marker(stack: str, service: str, run: str = "") -> str:
     return f"{stack}/{service}/{run}"
 
 
-def new_run() -> str:
-    """A name for one run of one service."""
-    return secrets.token_hex(6)
+def new_run(state: State) -> str:
+    """A name for one run of one service; it begins with what tells this state folder from others."""
+    return f"{state.tag}-{secrets.token_hex(4)}"
 
 
 def folder(host: Host, service: Service) -> str:

@@ -133,7 +133,7 @@ def look_at(
 ) -> dict[str, Look]:
     """One look at the machine for all services together; those that run are asked side by side."""
     turns = {service.name: site.state.turn(service.name) for service in services}
-    around = Surroundings(site.host)
+    around = Surroundings(site.host, site.state)
     sights = {service.name: see(site.state, service, around) for service in services}
     asked = [s for s in services if probing and _worth_asking(sights[s.name])]
     readings = asking.ask_all(site, [(service, service.gating()) for service in asked])
@@ -248,7 +248,7 @@ def _carry_out_stop(site: Site, service: Service, plan: Plan, wish: Wish) -> Out
         newer = _superseded(site, service, wish)
         if newer:
             return newer
-        sight = see(site.state, service, Surroundings(site.host))
+        sight = see(site.state, service, Surroundings(site.host, site.state))
         plan = plan_stop(service, Look(sight, sight.state, 0))
         if sight.members:
             ended = tree.end(site, service)
@@ -264,7 +264,7 @@ def _carry_out_restart(
         newer = _superseded(site, service, wish, exactly=True)
         if newer:
             return replace(newer, action=action)
-        sight = see(site.state, service, Surroundings(site.host))
+        sight = see(site.state, service, Surroundings(site.host, site.state))
         ended = tree.end(site, service) if sight.members else "was not running"
         root = tree.launch(site, service, sight, refresh=refresh)
     return _finish(site, service, action, plan.before, root, f"{ended}; started", wish, changed=True)
@@ -286,7 +286,7 @@ def _finish(
     until = site.deadline(service.start_timeout)
     while True:
         verdict = asking.wait_ready(site, service, root, until)
-        sight = see(site.state, service, Surroundings(site.host))
+        sight = see(site.state, service, Surroundings(site.host, site.state))
         port = asking.port_reading(service, sight, tree.ports_of(sight))
         if verdict.ready and sight.root == root and (port is None or port.ok or not port.restart):
             tree.ready(site, service, root)
@@ -297,7 +297,7 @@ def _finish(
             newer = _superseded(site, service, wish, exactly=action != "start")
             if newer:
                 return replace(newer, action=action, before=before)
-            sight = see(site.state, service, Surroundings(site.host))
+            sight = see(site.state, service, Surroundings(site.host, site.state))
             if sight.root and sight.origin == "marker":
                 # It put itself in the background: who carries its marker and listens on its port is the service.
                 tree.adopt(site, service, sight)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ops.memory.files import now
-from ops.model import Reading, Service, ServiceState, Wanted
+from ops.model import Probe, Reading, Service, ServiceState, Wanted
 from ops.operations import asking, public, rivals, tree
 from ops.operations.sight import Sight, Surroundings, see
 from ops.operations.site import Site
@@ -70,7 +70,7 @@ class HostReport:
 
 def status(site: Site, only: Sequence[str] = ()) -> HostReport:
     """What runs, from records and the process table alone."""
-    around = Surroundings(site.host)
+    around = Surroundings(site.host, site.state)
     services = _shown(site, only)
     wishes = site.state.wishes()
     sights = [see(site.state, service, around, port=False, whole=False) for service in services]
@@ -83,7 +83,7 @@ def status(site: Site, only: Sequence[str] = ()) -> HostReport:
 
 def health(site: Site, only: Sequence[str] = ()) -> HostReport:
     """Deep checks of every service, side by side."""
-    around = Surroundings(site.host)
+    around = Surroundings(site.host, site.state)
     services = _shown(site, only)
     sights = {service.name: see(site.state, service, around) for service in services}
     answers = _ask(site, services, sights)
@@ -113,7 +113,12 @@ def _ask(site: Site, services: Sequence[Service], sights: dict[str, Sight]) -> d
     running = [s for s in services if sights[s.name].root and sights[s.name].state not in ("foreign", "stopping")]
     stopped = {s.name: _silence(s) for s in running if sights[s.name].stopped}
     asked = [service for service in running if service.name not in stopped]
-    return stopped | asking.ask_all(site, [(service, service.probes()) for service in asked])
+    return stopped | asking.ask_all(site, [(service, _bounded(site, service.probes())) for service in asked])
+
+
+def _bounded(site: Site, probes: Sequence[Probe]) -> list[Probe]:
+    """The probes with their time limits cut to --timeout, should one be given."""
+    return [replace(one, timeout=min(one.timeout, site.timeout or one.timeout)) for one in probes]
 
 
 def _silence(service: Service) -> tuple[Reading, ...]:

@@ -70,7 +70,7 @@ def _plan(service: Service, look: Look) -> Plan:
 
 def _carry_out(site: Site, service: Service, plan: Plan) -> Outcome:
     with site.state.changing(service.name, lifecycle.lock_time(site, service), site.by):
-        sight = see(site.state, service, Surroundings(site.host))
+        sight = see(site.state, service, Surroundings(site.host, site.state))
         done = [tree.end(site, service)] if sight.members else []
         done += _free(site, service)
         tree.clear(site, service)

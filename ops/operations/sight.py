@@ -63,8 +63,9 @@ class Sight:
 class Surroundings:
     """One look at the machine, shared by all services that are seen in it. Each part is read when first needed."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, state: State) -> None:
         self.host = host
+        self.state = state
 
     @functools.cached_property
     def table(self) -> dict[int, process.Entry]:
@@ -72,12 +73,14 @@ class Surroundings:
 
     @functools.cached_property
     def marked(self) -> dict[str, list[tuple[Process, str]]]:
-        """By service: our processes that carry this stack's run marker, with the run."""
-        prefix = environment.marker(self.host.stack.name, "")[:-1]
+        """By service: our processes that carry this stack's run marker, with the run. What runs this very command
+        is left out: somebody may type it in a shell that a service has opened."""
+        never = process.ancestors(self.table)
         found: dict[str, list[tuple[Process, str]]] = {}
-        for one, value in process.carrying(environment.MARKER, prefix):
+        for one, value in process.carrying(environment.MARKER, f"{self.host.stack.name}/"):
             _, service, run = [*value.split("/", 2), "", ""][:3]
-            found.setdefault(service, []).append((one, run))
+            if one.pid not in never and run.startswith(self.state.tag):
+                found.setdefault(service, []).append((one, run))
         return found
 
     @functools.cached_property

@@ -27,7 +27,7 @@ def launch(site: Site, service: Service, before: Sight, *, refresh: bool = False
     """Starts it and records it; SpawnError when that is not possible. What could not be kept becomes a note."""
     start, kept = environment.prepare(site.host, site.state, service, refresh=refresh)
     site.state.freeze({service.name: kept}, site.by)
-    run = environment.new_run()
+    run = environment.new_run(site.state)
     marked = environment.marker(site.host.stack.name, service.name, run)
     spawn.take_no_ignored_signals()
     spawned = spawn.spawn(replace(start, env={**start.env, environment.MARKER: marked}))
@@ -82,14 +82,14 @@ def _mend(site: Site, service: Service, record: Record) -> list[str]:
 
 def end(site: Site, service: Service) -> str:
     """Ends the whole tree and waits until its port is free; says how. OpsError names what is left."""
-    before = see(site.state, service, Surroundings(site.host))
+    before = see(site.state, service, Surroundings(site.host, site.state))
     if before.root:
         adopt_for_ending(site, service, before)
     known: dict[Process, None] = {}
 
     def find() -> Sequence[Process]:
         site.checkpoint()
-        around = Surroundings(site.host)
+        around = Surroundings(site.host, site.state)
         known.update(dict.fromkeys(see(site.state, service, around).members))
         known.update(dict.fromkeys(tree_of(known, around)))
         return list(known)

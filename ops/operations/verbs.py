@@ -33,11 +33,19 @@ def perform(site: Site, request: Request) -> list[Outcome]:
         site.state.check()
     else:
         site.state.prepare()
+    if request.task in ("start", "reset"):
+        _note_rivals(site)
     outcomes = list(_VERBS[request.task](site, request))
     site.notes += [note for note in site.state.notes if note not in site.notes]
     if request.task in _ALERTING and not request.check:
         _alert(site, outcomes)
     return outcomes
+
+
+def _note_rivals(site: Site) -> None:
+    from ops.operations import rivals
+
+    site.notes += [rival.text for rival in rivals.rivals()]
 
 
 def _alert(site: Site, outcomes: Sequence[Outcome]) -> None:

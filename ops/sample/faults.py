@@ -54,18 +54,18 @@ class Faults:
         return [name for name in self._first if name not in NAMES and name != "none"]
 
     def before_listening(self) -> None:
-        """The faults of $OPS_SAMPLE_FAULT that strike before the port is open."""
+        """Begins the faults of $OPS_SAMPLE_FAULT, the children excepted: active before the port is open."""
         if "slow-start" in self._first:
             time.sleep(self._slow)
         for name in self._first:
-            if name.startswith("exit"):
+            if name not in (*AT_START, *CHILDREN, "none"):
                 self._begin(name)
 
     def after_listening(self, listener: socket.socket) -> None:
-        """The others. The listener is what a `hold-port` child inherits."""
+        """Begins the rest: the children. The listener is what a `hold-port` child inherits."""
         self._listener = listener
         for name in self._first:
-            if name not in AT_START and name != "none":
+            if name in CHILDREN:
                 self._begin(name)
 
     def ignores_term(self) -> bool:

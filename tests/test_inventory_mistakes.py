@@ -1,0 +1,356 @@
+"""An inventory that is wrong: each mistake is told with its line and key, and all of them at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ops.errors import InventoryError
+from ops.inventory import loads
+from ops.model import Inventory
+
+SERVICE = "all:\n vars:\n  services:\n   web:\n    command: serve\n    port: 80\n"
+
+
+def mistakes(text: str | bytes) -> list[str]:
+    content = text if isinstance(text, bytes) else text.encode()
+    with pytest.raises(InventoryError) as caught:
+        loads(content, Path("/etc/ops/inventory.yaml"))
+    assert "/etc/ops/inventory.yaml" in caught.value.lines()[0]
+    return caught.value.mistakes or [caught.value.seen]
+
+
+def the_mistake(text: str | bytes) -> str:
+    (found,) = mistakes(text)
+    return found
+
+
+def of_service(line: str) -> str:
+    """The one mistake that a seventh line in a good service makes."""
+    found = the_mistake(f"{SERVICE}    {line}\n")
+    assert found.startswith("inventory.yaml:7: web."), found
+    return found.removeprefix("inventory.yaml:7: ")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("prt: 5", "did you mean 'port'?"),
+        ("Critical: true", "did you mean 'critical'?"),
+        ("critical: 'yes'", "web.critical: the text 'yes'; true or false"),
+        ("cwd: on", "web.cwd: the boolean true (written on); a text: quote it"),
+        ("cwd:", "web.cwd: nothing; a text"),
+        ("cwd: ''", "web.cwd: an empty text"),
+        ("cwd: '{{ home }}'", "web.cwd: a template"),
+        ('cwd: "a\\0b"', "web.cwd: a NUL character"),
+        ("start_timeout: 22:30", "web.start_timeout: 22:30, which YAML reads as 1350"),
+        ("start_timeout: 0", "web.start_timeout: the number 0; a number of seconds, more than 0"),
+        ("grace: -1", "web.grace: the number -1; a number of seconds, 0 or more"),
+        ("grace: .nan", "web.grace: the number .nan"),
+        ("grace: .inf", "web.grace: the number .inf"),
+        ("grace: 5s", "web.grace: the text '5s'; a number of seconds"),
+        ("grace: true", "web.grace: the boolean true"),
+        ("attempts: 1.5", "web.attempts: the number 1.5; a whole number"),
+        ("attempts: 010", "web.attempts: 010, which YAML reads as 8"),
+        ("attempts: yes", "web.attempts: the boolean true (written yes)"),
+        ("log_size: 10", "web.log_size: the number 10; bytes"),
+        ("max_rss: 512 parsecs", "web.max_rss: the text '512 parsecs'; bytes"),
+        ("stop_signal: SIGTREM", "did you mean 'TERM'?"),
+        ("stop_signal: STOP", "a signal that ends a process"),
+        ("stop_signal: 15", "web.stop_signal: the number 15"),
+        ("on_need_restart: restrat", "leave or restart; did you mean 'restart'?"),
+        ("env: {OPS_RUN: x}", "web.env.OPS_RUN: a name by which the toolkit"),
+        ("env: {1A: x}", "web.env.1A: the name '1A'"),
+        ("env: {A: no}", "web.env.A: the boolean false (written no); a text or a number: quote it"),
+        ("env: {A: }", "web.env.A: nothing"),
+        ("env: {A: 0777}", "web.env.A: 0777, which YAML reads as 511"),
+        ("env: [A=b]", "web.env: a list; a mapping"),
+        ("needs: pg-api", "web.needs: the text 'pg-api'; a list of names"),
+        ("needs: [wbe]", "web.needs[0]: no service wbe; one of web; did you mean 'web'?"),
+        ("needs: [web]", "web.needs[0]: web itself"),
+        ("health: {http: /}", "web.health: a mapping; a list of probes"),
+        ("health: [/]", "web.health[0]: the text '/'; a mapping"),
+        ("health: [{}]", "web.health[0]: none of http, tcp, command"),
+        ("health: [{http: /, tcp: 1}]", "web.health[0]: http and tcp; exactly one"),
+        ("health: [{tcp: 1, htp: /}]", "did you mean 'http'?"),
+        ("health: [{http: health}]", "web.health[0].http: the text 'health'; a path that begins with \"/\""),
+        ("health: [{http: 'ftp://x/'}]", "web.health[0].http"),
+        ("health: [{http: 'http://x:y/'}]", "web.health[0].http"),
+        ("health: [{http: 'http://[x/'}]", "web.health[0].http"),
+        ("health: [{http: '/a b'}]", "web.health[0].http"),
+        ("health: [{tcp: 65536}]", "web.health[0].tcp: the number 65536; a whole number from 1 to 65535"),
+        ("health: [{tcp: 1, status: 200}]", "web.health[0].status: a key for http, but this probe asks by tcp"),
+        ("health: [{http: /, method: PSOT}]", "did you mean 'POST'?"),
+        ("health: [{http: /, status: 99}]", "web.health[0].status: the number 99"),
+        ("health: [{http: /, status: 300-200}]", "web.health[0].status: the text '300-200'"),
+        ("health: [{http: /, status: []}]", "web.health[0].status: an empty list"),
+        ("health: [{http: /, body: '~('}]", "web.health[0].body: one that does not compile"),
+        ("health: [{http: /, body: '~'}]", "web.health[0].body: an empty text"),
+        ("health: [{http: /, json: healthy}]", "web.health[0].json: the text 'healthy'; a mapping or a list"),
+        ("health: [{http: /, json: {1: a}}]", "web.health[0].json.1: the key 1"),
+        ("health: [{http: /, header: {'a b': c}}]", "web.health[0].header.a b: the name 'a b'"),
+        ("health: [{http: /, every: 0}]", "web.health[0].every: the number 0"),
+        ("health: [{command: []}]", "web.health[0].command: an empty command"),
+    ],
+)
+def test_a_mistake_in_a_service(line: str, said: str) -> None:
+    assert said in of_service(line)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("{}", "web: no command"),
+        ("", "web: nothing; a mapping with at least a command"),
+        ("[]", "web: a list; a mapping with at least a command"),
+        ("{command: ''}", "web.command: an empty command"),
+        ("{command: [], port: 5}", "web.command: an empty command"),
+        ("{command: \"node 'index.js\"}", "web.command: a text that cannot be split (No closing quotation)"),
+        ("{command: ['x', {port}], port: 5}", 'web.command[1]: a mapping; a text: quote it, "{port}"'),
+        ("{command: ['x', '{port}']}", "web.command: {port} in a service without a port; give it a port"),
+        ("{command: x, port: 0}", "web.port: the number 0; a whole number from 1 to 65535"),
+        ("{command: x, port: '80'}", "web.port: the text '80'"),
+        ("{command: x, health: [{http: /}]}", "web.health[0].http: a path, but the service has no port"),
+    ],
+)
+def test_a_service_that_is_none(body: str, said: str) -> None:
+    assert said in the_mistake(f"all:\n vars:\n  services:\n   web: {body}\n")
+
+
+@pytest.mark.parametrize("name", ["Web", "-web", "a b", "a/b", "x" * 65, "..", "all", "monitor", "alerts"])
+def test_names_that_cannot_be_had(name: str) -> None:
+    assert "the name " in the_mistake(f"all: {{vars: {{services: {{'{name}': {{command: x}}}}}}}}")
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ("ops: {nmae: x}", "ops.nmae: an unknown key; one of name,"),
+        ("ops: {name: A}", "ops.name: the text 'A'; lower-case"),
+        ("ops: {label: a b}", "ops.label: the text 'a b'"),
+        ("ops: {alert_command: {a: b}}", "ops.alert_command: a mapping; a list of words, or a text"),
+        ("ops: {start_timeout: 5}", "ops.start_timeout: an unknown key"),
+        ("ops: []", "ops: a list; a mapping"),
+        ("services_enabled: [wbe]", "services_enabled[0]: no service wbe; one of web; did you mean 'web'?"),
+        ("services_enabled: [web, web]", "services_enabled[1]: web again; each name once"),
+        ("services_enabled: web", "services_enabled: the text 'web'; a list of names"),
+        ("ops_root: here", "all.vars.ops_root: the text 'here'; an absolute path"),
+        ("ops_root: '{{ x }}'", "all.vars.ops_root: a template"),
+        ("ansible_connection: docker", "all.vars.ansible_connection: the text 'docker'; local or ssh"),
+        ("ansible_port: ssh", "all.vars.ansible_port: the text 'ssh'; a whole number from 1 to 65535"),
+        ("foo-bar: 1", "all.vars.foo-bar: the name 'foo-bar'; letters, digits and _"),
+        ("5: 1", "all.vars.5: the key 5; a key is a text"),
+    ],
+)
+def test_a_mistake_beside_the_services(variables: str, said: str) -> None:
+    assert said in the_mistake(f"all: {{vars: {{services: {{web: {{command: x}}}}, {variables}}}}}")
+
+
+@pytest.mark.parametrize(
+    ("rest", "said"),
+    [
+        (" hosts: {'web[3:1]': }", "all.hosts.web[3:1]: [3:1]; a range is"),
+        (" hosts: {'web[01:3]': }", "as many digits"),
+        (" hosts: {'web[1:3:0]': }", "[1:3:0]; a range is"),
+        (" hosts: {'web[1:99999]': }", "more than 5000 hosts"),
+        (" hosts: {'a[1:999]b[1:999]': }", "more than 5000 hosts"),
+        (" hosts: {'a b': }", "'a b'; letters, digits"),
+        (" hosts: {'a:70000': }", "port 70000; 1 to 65535"),
+        (" hosts: [a]", "all.hosts: a list; a mapping of the names of hosts"),
+        (" hosts: {a: 5}", "all.hosts.a: the number 5; a mapping of variables"),
+        (" host: {a: }", "all.host: an unknown key of a group; one of hosts, children, vars; did you mean 'hosts'?"),
+        (" children: {my-group: }", "the group name 'my-group'"),
+        (" children: {g: {children: {h: {children: {g: }}}}}", "groups in a circle: "),
+        (" children: {g: {hosts: {g: }}}", "g is a group and a host"),
+        (" children: {g: {vars: {ansible_group_priority: high}}}", "ansible_group_priority: the text 'high'"),
+        ("services: {web: {}}", "services.web: an unknown key of a group; put it under all.vars"),
+        ("services_enabled: [web]", "services_enabled: a list; a group"),
+    ],
+)
+def test_a_mistake_among_groups_and_hosts(rest: str, said: str) -> None:
+    assert said in the_mistake(f"all:\n vars: {{services: {{web: {{command: x}}}}}}\n{rest}\n")
+
+
+def test_services_that_do_not_go_together() -> None:
+    a, b, c = "a: {command: x, port: 1, log: /l}", "b: {command: x, port: 1}", "c: {command: x, log: /l}"
+    text = f"all:\n vars:\n  services:\n   {a}\n   {b}\n   {c}\n"
+    assert mistakes(text) == [
+        "inventory.yaml:5: b.port: 1, which a has; its own",
+        "inventory.yaml:6: c.log: /l, which a has; its own",
+    ]
+    loads(f"{text}  services_enabled: [b, c]\n".encode(), Path("i.yaml"))
+
+
+def test_needs_in_a_circle() -> None:
+    bodies = "".join(f"   {name}: {{command: x, needs: [{need}]}}\n" for name, need in zip("abc", "bca", strict=True))
+    assert "a circle: a -> b -> c -> a" in the_mistake(f"all:\n vars:\n  services:\n{bodies}")
+
+
+def test_a_need_that_is_not_enabled_on_the_host() -> None:
+    services = "{a: {command: x, needs: [b]}, b: {command: x}}"
+    text = f"all:\n vars: {{services: {services}}}\n hosts: {{h: {{services_enabled: [a]}}}}"
+    assert "a.needs[0]: b, which is not enabled where a is" in the_mistake(text)
+
+
+def test_what_no_host_uses_is_read_too() -> None:
+    text = "all:\n vars: {services: {a: {comand: x}}}\n hosts: {h: {services: {a: {command: x}}}}"
+    assert any("did you mean 'command'?" in told for told in mistakes(text))
+
+
+def test_what_hosts_share_is_told_once() -> None:
+    text = "all:\n vars: {services: {a: {command: x, port: 0}}}\n hosts: {'h[1:50]': }"
+    assert "a.port" in the_mistake(text)
+
+
+def test_all_at_once_in_the_order_of_the_file() -> None:
+    text = SERVICE + "    grace: -1\n    prt: 5\n    cwd: on\n  ops: {intervall: 5}\n hosts: {h: {ops_root: x}}\n"
+    assert [told.split(":")[1] for told in mistakes(text)] == ["7", "8", "9", "10", "11"]
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["ansible_password", "ansible_ssh_pass", "ansible_become_password", "ansible_become_pass", "ansible_sudo_pass"],
+)
+@pytest.mark.parametrize("place", ["vars", "host", "deep"])
+def test_passwords_are_refused_and_not_repeated(key: str, place: str) -> None:
+    secret = f"{key}: hunter2"
+    variables = {"vars": f", {secret}", "host": "", "deep": f", x: [{{{secret}}}]"}[place]
+    hosts = f"hosts: {{h: {{{secret if place == 'host' else ''}}}}}"
+    found = the_mistake(f"all:\n vars: {{services: {{web: {{command: x}}}}{variables}}}\n {hosts}")
+    assert f"{key}: a password" in found
+    assert "hunter2" not in found
+
+
+# The document
+
+
+BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{name}: &{name} [{','.join(['*' + before] * 9)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "inventory.yaml:1: nothing but white space"),
+        ("# only this\n", "inventory.yaml:1: nothing but"),
+        ("- a\n", "inventory.yaml:1: a list; a mapping with `all`"),
+        ("all\n", "inventory.yaml:1: the text 'all'; a mapping with `all`"),
+        ("a: 1\na: 2\n", "inventory.yaml:2: a: given twice, on line 1 and on line 2"),
+        ("a: {<<: 5}\n", "<<: the number 5; a mapping"),
+        ("a:\n  b: !vault |\n    3132\n", "inventory.yaml:2: the tag !vault; plain values only: a secret"),
+        ("a: !!python/object:os.system {}\n", "inventory.yaml:1: the tag !!python/object:os.system"),
+        ("a: !!int five\n", "not a int that can be read"),
+        ("a: *nobody\n", "*nobody, which nothing before it is called"),
+        ("a: &a [*a]\n", "*a inside of &a itself"),
+        ("? [a]\n: b\n", "a list as a key"),
+        ("a: 1\n---\nb: 2\n", "inventory.yaml:2: a second document"),
+        ("a:\n\tb: 1\n", "inventory.yaml:2: column 1: "),
+        ("a: b: c\n", "inventory.yaml:1: column 5: a ':' where none can be"),
+        ("a: [1, 2\n", "a '[' or '{' that is not closed"),
+        ('a: "b\n', "a quote that is never closed"),
+        ("a: \x07\n", "inventory.yaml:1: the control character U+0007"),
+        ("a: " + "[" * 5000, "nested too deeply"),
+        ("a:\n" + "- " * 5000, "nested too deeply"),
+        ("a: &b {c: 1}\nd: &d {x: " + "{x: " * 58 + "*b" + "}" * 59 + "\ne: {x: {x: {x: {x: {x: *d}}}}}", "too deeply"),
+        (BOMB, "too many values, aliases expanded"),
+        ("a: [" + "," .join("x" * 110_000) + "]", "too many values"),
+        (f"a: &a {{{', '.join(f'k{i}: ' for i in range(999))}}}\nb: {{<<: [{', '.join(['*a'] * 999)}]}}", "too many"),
+    ],
+)  # fmt: skip
+def test_a_document_that_is_none(text: str, said: str) -> None:
+    assert any(said in told for told in mistakes(text)), mistakes(text)
+
+
+def test_bytes_that_are_not_text() -> None:
+    assert "inventory.yaml:2: the byte 0xff, which is not UTF-8" in the_mistake(b"all:\n \xff\n")
+    assert "0xff" in the_mistake("all: {}".encode("utf-16"))
+
+
+def test_a_file_that_is_too_large() -> None:
+    assert "an inventory may have 786432" in the_mistake(b"#" * (768 * 1024 + 1))
+
+
+def test_a_file_that_is_wrong_throughout_is_told_in_part() -> None:
+    text = SERVICE + "".join(f"    k{i}: 1\n" for i in range(1000))
+    found = mistakes(text)
+    assert (len(found), found[-1]) == (201, "... and 800 more")
+
+
+def test_the_parser_in_python_says_the_same() -> None:
+    """PyYAML may be built without libyaml; in a process where it is, the same files make the same mistakes."""
+    code = """
+import sys, pathlib, yaml
+del yaml.CSafeLoader
+import ops.inventory, ops.errors
+try: ops.inventory.loads(sys.stdin.buffer.read(), pathlib.Path("/etc/ops/inventory.yaml"))
+except ops.errors.InventoryError as error: print(*error.mistakes, sep="\\n", end="")
+"""
+    wrong = [f"{SERVICE}    prt: 5\n", "a: 1\na: 2\n", "a: b: c\n", "a: \x07\n", "a: " + "[" * 5000, BOMB]
+    for text in [SERVICE, *wrong]:
+        run = subprocess.run([sys.executable, "-c", code], input=text.encode(), capture_output=True, timeout=60)
+        assert run.stderr == b""
+        assert run.stdout.decode() == ("" if text == SERVICE else "\n".join(mistakes(text)))
+
+
+# Anything at all
+
+
+def judged(content: bytes) -> Inventory | InventoryError:
+    try:
+        return loads(content, Path("/etc/ops/inventory.yaml"))
+    except InventoryError as error:
+        return error
+
+
+KEYS = st.sampled_from(
+    ["all", "vars", "hosts", "children", "ungrouped", "services", "services_enabled", "ops", "ops_root", "web", "db",
+     "command", "port", "needs", "env", "health", "http", "tcp", "json", "status", "body", "every", "timeout", "name",
+     "label", "log", "grace", "critical", "max_rss", "ansible_connection", "<<", "5", "on"]
+)  # fmt: skip
+WORDS = ["web", "db", "/", "~(", "5", "-1", ".nan", "on", "22:30", "0777", "", "{port}", "200-299", "h[1:9]"]
+SCALARS = st.one_of(
+    st.sampled_from(WORDS), st.text(max_size=8), st.integers(), st.floats(), st.booleans(), st.none()
+)
+TREES = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(KEYS, inner, max_size=5)),
+    max_leaves=30,
+)
+
+
+def flow(tree: object) -> str:
+    """The tree as YAML in one line, its texts unquoted as often as not: so they may mean anything."""
+    if isinstance(tree, dict):
+        return "{" + ", ".join(f"{key}: {flow(value)}" for key, value in tree.items()) + "}"
+    if isinstance(tree, list):
+        return "[" + ", ".join(map(flow, tree)) + "]"
+    return f'"{tree}"' if isinstance(tree, str) and len(tree) % 2 else str(tree)
+
+
+RUNS = settings(max_examples=150, deadline=5000, database=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@RUNS
+@given(st.binary(max_size=200))
+def test_any_bytes_are_an_inventory_or_a_mistake(content: bytes) -> None:
+    judged(content)
+
+
+@RUNS
+@given(st.text(alphabet="ab:- \n\t[]{}&*!|>'\"#%@`?,<0.~\\", max_size=60))
+def test_anything_like_yaml_is_an_inventory_or_a_mistake(text: str) -> None:
+    judged(text.encode())
+
+
+@RUNS
+@given(TREES, TREES, TREES)
+def test_anything_like_an_inventory_is_an_inventory_or_a_mistake(ours: object, one: object, hosts: object) -> None:
+    variables = f"  ops: {flow(ours)}\n  services: {{web: {flow(one)}, db: {{command: x}}}}"
+    judged(f"all:\n vars:\n{variables}\n hosts: {flow(hosts)}".encode("utf-8", "replace"))
+    judged(flow(ours).encode("utf-8", "replace"))
