@@ -110,7 +110,7 @@ def test_a_mistake_in_a_service(line: str, said: str) -> None:
         ("[]", "web: a list; a mapping with at least a command"),
         ("{command: ''}", "web.command: an empty command"),
         ("{command: [], port: 5}", "web.command: an empty command"),
-        ("{command: \"node 'index.js\"}", "web.command: a text that cannot be split (No closing quotation)"),
+        ('{command: "node \'index.js"}', "web.command: a text that cannot be split (No closing quotation)"),
         ("{command: ['x', {port}], port: 5}", 'web.command[1]: a mapping; a text: quote it, "{port}"'),
         ("{command: ['x', '{port}']}", "web.command: {port} in a service without a port; give it a port"),
         ("{command: x, port: 0}", "web.port: the number 0; a whole number from 1 to 65535"),
@@ -168,6 +168,8 @@ def test_a_mistake_beside_the_services(variables: str, said: str) -> None:
         (" children: {g: {children: {h: {children: {g: }}}}}", "groups in a circle: "),
         (" children: {g: {hosts: {g: }}}", "g is a group and a host"),
         (" children: {g: {vars: {ansible_group_priority: high}}}", "ansible_group_priority: the text 'high'"),
+        ("".join(f"g{i}:\n" for i in range(999)), "too many groups"),
+        ("".join(f"g{i}: {{hosts: {{'h[1:5000]': }}}}\n" for i in range(11)), "too many hosts"),
         ("services: {web: {}}", "services.web: an unknown key of a group; put it under all.vars"),
         ("services_enabled: [web]", "services_enabled: a list; a group"),
     ],
@@ -301,6 +303,9 @@ except ops.errors.InventoryError as error: print(*error.mistakes, sep="\\n", end
 # Anything at all
 
 
+SHIPPED = (Path(__file__).resolve().parents[1] / "inventory.yaml").read_text(encoding="utf-8")
+
+
 def judged(content: bytes) -> Inventory | InventoryError:
     try:
         return loads(content, Path("/etc/ops/inventory.yaml"))
@@ -314,9 +319,7 @@ KEYS = st.sampled_from(
      "label", "log", "grace", "critical", "max_rss", "ansible_connection", "<<", "5", "on"]
 )  # fmt: skip
 WORDS = ["web", "db", "/", "~(", "5", "-1", ".nan", "on", "22:30", "0777", "", "{port}", "200-299", "h[1:9]"]
-SCALARS = st.one_of(
-    st.sampled_from(WORDS), st.text(max_size=8), st.integers(), st.floats(), st.booleans(), st.none()
-)
+SCALARS = st.one_of(st.sampled_from(WORDS), st.text(max_size=8), st.integers(), st.floats(), st.booleans(), st.none())
 TREES = st.recursive(
     SCALARS,
     lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(KEYS, inner, max_size=5)),
@@ -334,6 +337,16 @@ def flow(tree: object) -> str:
 
 
 RUNS = settings(max_examples=150, deadline=5000, database=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@RUNS
+@given(
+    st.integers(0, len(SHIPPED)),
+    st.integers(0, 12),
+    st.sampled_from([*WORDS, "\n", "  ", ":", "{", "]", "- ", "&a", "*a"]),
+)
+def test_the_shipped_file_with_something_else_in_it(at: int, length: int, instead: str) -> None:
+    judged(f"{SHIPPED[:at]}{instead}{SHIPPED[at + length :]}".encode())
 
 
 @RUNS

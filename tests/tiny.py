@@ -17,6 +17,8 @@ Flags, in any order:
     --print=TEXT      prints TEXT at the start (standard output)
     --reads-stdin     ends with code 0 when its standard input ends
     --blocked-slow=S  every answer takes S seconds (one at a time)
+
+SIGUSR1 makes it answer 500 from then on: an illness that a restart heals.
 """
 
 import os
@@ -43,6 +45,7 @@ def child(kind, listener):
 def main():
     if "deaf" in flags:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, lambda *_: flags.update(answer="500"))
     if "print" in flags:
         print(flags["print"], flush=True)
     if "exit" in flags:

@@ -20,9 +20,7 @@ class Catalogue:
 
     def __init__(self, spot: Spot, defaults: Mapping[str, Any]) -> None:
         # A complaint about a service begins with the service's name: that is what people look for.
-        self.spots = {
-            name: place._replace(where=name) for name, place in spot.entries("a mapping of services")
-        }
+        self.spots = {name: place._replace(where=name) for name, place in spot.entries("a mapping of services")}
         self.services = {name: read_service(name, place, defaults) for name, place in self.spots.items()}
         self._check_needs()
 

@@ -73,9 +73,7 @@ def _decoded(content: bytes, mistakes: Mistakes) -> str | None:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        mistakes.add(
-            line, "", f"the byte 0x{content[error.start]:02x}, which is not UTF-8", "save the file as UTF-8"
-        )
+        mistakes.add(line, "", f"the byte 0x{content[error.start]:02x}, which is not UTF-8", "save the file as UTF-8")
         return None
 
 
@@ -83,9 +81,7 @@ def _unprintable(text: str, mistakes: Mistakes) -> None:
     match = yaml.reader.Reader.NON_PRINTABLE.search(text)
     start = match.start() if match else 0
     found = f"the control character U+{ord(text[start]):04X}" if match else "a control character"
-    mistakes.add(
-        text.count("\n", 0, start) + 1, "", found, "take it out, or write it escaped in double quotes"
-    )
+    mistakes.add(text.count("\n", 0, start) + 1, "", found, "take it out, or write it escaped in double quotes")
 
 
 def _syntax(error: yaml.MarkedYAMLError, mistakes: Mistakes) -> None:
@@ -93,9 +89,7 @@ def _syntax(error: yaml.MarkedYAMLError, mistakes: Mistakes) -> None:
     problem = error.problem or "not YAML"
     words = next((words for sign, words in _PLAIN_WORDS.items() if sign in problem), problem)
     begun = error.context_mark
-    since = (
-        f" (in what begins on line {begun.line + 1})" if begun and mark and begun.line != mark.line else ""
-    )
+    since = f" (in what begins on line {begun.line + 1})" if begun and mark and begun.line != mark.line else ""
     line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
     mistakes.add(line, f"column {column}", words + since, "")
 
@@ -144,14 +138,10 @@ class _Builder:
     def _alias(self, event: Any) -> Node:
         name = event.anchor
         if name not in self._anchors:
-            self._stop(
-                event.start_mark.line + 1, f"*{name}, which nothing before it is called", f"an anchor &{name}"
-            )
+            self._stop(event.start_mark.line + 1, f"*{name}, which nothing before it is called", f"an anchor &{name}")
         node = self._anchors[name]
         if node is None:
-            self._stop(
-                event.start_mark.line + 1, f"*{name} inside of &{name} itself", "no value contains itself"
-            )
+            self._stop(event.start_mark.line + 1, f"*{name} inside of &{name} itself", "no value contains itself")
         return node
 
     def _scalar(self, event: Any) -> Node:
@@ -189,9 +179,7 @@ class _Builder:
             value: Value = convert(yaml.ScalarNode(TAG + kind, text))
             return value
         except (ValueError, ArithmeticError, LookupError):
-            self._mistakes.add(
-                line, "", f"not a {kind} that can be read: {text[:40]!r}", "quote it if it is a text"
-            )
+            self._mistakes.add(line, "", f"not a {kind} that can be read: {text[:40]!r}", "quote it if it is a text")
             return text
 
     def _sequence(self, event: Any, depth: int) -> Node:
@@ -228,9 +216,7 @@ class _Builder:
             return
         if name in node.value:
             earlier = node.lines[name]
-            self._mistakes.add(
-                line, str(name), f"given twice, on line {earlier} and on line {line}", "give it once"
-            )
+            self._mistakes.add(line, str(name), f"given twice, on line {earlier} and on line {line}", "give it once")
         node.value[name] = value
         node.lines[name] = line
 
@@ -264,9 +250,7 @@ class _Builder:
 
     def _foreign_tag(self, event: Any) -> None:
         tag = event.tag.replace(TAG, "!!")[:40]
-        allowed = (
-            "plain values only: a secret belongs in an env_file" if tag == "!vault" else "plain values only"
-        )
+        allowed = "plain values only: a secret belongs in an env_file" if tag == "!vault" else "plain values only"
         self._mistakes.add(event.start_mark.line + 1, "", f"the tag {tag}", allowed)
 
     def _too_deep(self, event: Any) -> NoReturn:

@@ -15,6 +15,8 @@ from ops.inventory.patterns import MOST_HOSTS, expand
 
 ALL, UNGROUPED = "all", "ungrouped"
 SECTIONS = ("hosts", "children", "vars")
+MOST_GROUPS = 1_000
+MOST_MENTIONS = 10 * MOST_HOSTS  # of hosts in groups
 OURS = frozenset({"ops", "services", "services_enabled", "ops_root"})
 Variables = dict[str, Spot]
 
@@ -47,6 +49,7 @@ class Tree:
     def __init__(self, root: Spot) -> None:
         self.hosts: dict[str, Member] = {}
         self.groups: dict[str, Group] = {}
+        self._mentions = 0
         self._merged: dict[tuple[str, ...], Mapping[str, Spot]] = {}
         self._above: dict[str, frozenset[str]] = {}
         self._group(ALL, root)
@@ -79,26 +82,27 @@ class Tree:
         return found
 
     def _group(self, name: str, spot: Spot) -> Group:
-        return self.groups.setdefault(name, Group(name, spot))
+        if name in self.groups:
+            return self.groups[name]
+        group = Group(name, spot)
+        if len(self.groups) < MOST_GROUPS:
+            self.groups[name] = group
+        else:
+            spot.complain(f"at most {MOST_GROUPS}", "too many groups")
+        return group
 
-    def _read_group(self, name: str, spot: Spot) -> None:
+    def _read_group(self, name: str, spot: Spot) -> Group:
         group = self._group(name, spot)
         if not name.isidentifier():
-            spot.complain(
-                "letters, digits and _, no digit first (Ansible's rule)", f"the group name {name[:80]!r}"
-            )
-        if spot.node.value is None:
-            return
-        for key, section in spot.entries("a group: a mapping with hosts, children or vars"):
-            self._read_section(group, key, section)
+            spot.complain("letters, digits and _, no digit first (Ansible's rule)", f"the group name {name[:80]!r}")
+        if spot.node.value is not None:
+            for key, section in spot.entries("a group: a mapping with hosts, children or vars"):
+                self._read_section(group, key, section)
+        return group
 
     def _read_section(self, group: Group, key: str, spot: Spot) -> None:
         if key not in SECTIONS:
-            where = (
-                "put it under all.vars"
-                if key in OURS or group.name in OURS
-                else "one of hosts, children, vars"
-            )
+            where = "put it under all.vars" if key in OURS or group.name in OURS else "one of hosts, children, vars"
             spot.complain(where, "an unknown key of a group", key, SECTIONS)
         elif spot.node.value is None:
             return
@@ -113,15 +117,12 @@ class Tree:
             if key == "hosts":
                 self._read_hosts(group, name, member)
             else:
-                self._read_group(name, member)
-                self.groups[name].parents[group.name] = None
+                self._read_group(name, member).parents[group.name] = None
 
     def _read_variables(self, found: Variables, spot: Spot) -> None:
         for name, value in spot.entries("a mapping of variables"):
             if not name.isidentifier():
-                value.complain(
-                    "letters, digits and _, no digit first (Ansible's rule)", f"the name {name[:80]!r}"
-                )
+                value.complain("letters, digits and _, no digit first (Ansible's rule)", f"the name {name[:80]!r}")
             found[name] = value
 
     def _read_priority(self, group: Group) -> None:
@@ -138,8 +139,9 @@ class Tree:
         except ValueError as error:
             spot.complain("", str(error))
             return
-        if len(self.hosts) + len(names) > MOST_HOSTS:
-            spot.complain(f"at most {MOST_HOSTS}", "too many hosts")
+        self._mentions += len(names)
+        if len(self.hosts.keys() | set(names)) > MOST_HOSTS or self._mentions > MOST_MENTIONS:
+            spot.complain(f"at most {MOST_HOSTS}, mentioned {MOST_MENTIONS} times", "too many hosts")
             return
         own: Variables = {}
         if spot.node.value is not None:
@@ -153,9 +155,7 @@ class Tree:
             member = self.hosts[name] = Member(name, spot)
             if port is not None:  # only the first mention of a host can set its port, as in Ansible
                 node = Node(port, spot.line, str(port))
-                member.vars["ansible_port"] = Spot(
-                    node, f"{spot.where}.ansible_port", spot.line, spot.mistakes
-                )
+                member.vars["ansible_port"] = Spot(node, f"{spot.where}.ansible_port", spot.line, spot.mistakes)
         member.groups[group.name] = None
         member.vars.update(own)
 
@@ -186,9 +186,7 @@ class Tree:
         if stuck:
             loop = cycle({name: [p for p in self.groups[name].parents if p in stuck] for name in stuck})
             told = " -> ".join(reversed(loop))
-            self.groups[loop[0]].spot.complain(
-                "a group that is not inside of itself", f"groups in a circle: {told}"
-            )
+            self.groups[loop[0]].spot.complain("a group that is not inside of itself", f"groups in a circle: {told}")
 
     def _above_of(self, name: str) -> frozenset[str]:
         parents = self.groups[name].parents

@@ -56,15 +56,11 @@ class Spot(NamedTuple):
     line: int
     mistakes: Mistakes
 
-    def complain(
-        self, allowed: str, found: str = "", word: object = None, choices: Iterable[str] = ()
-    ) -> None:
+    def complain(self, allowed: str, found: str = "", word: object = None, choices: Iterable[str] = ()) -> None:
         """Tells a mistake of this spot; `found` is told from the node unless it is given."""
         self.mistakes.add(self.line, self.where, found or self.node.describe(), allowed, word, choices)
 
-    def wrong(
-        self, allowed: str, found: str = "", word: object = None, choices: Iterable[str] = ()
-    ) -> Refused:
+    def wrong(self, allowed: str, found: str = "", word: object = None, choices: Iterable[str] = ()) -> Refused:
         """Complains, and returns what to raise when there is no value to go on with."""
         self.complain(allowed, found, word, choices)
         return Refused()

@@ -16,9 +16,7 @@ _BOUNDS = re.compile(r"([0-9A-Za-z]{0,9}):([0-9A-Za-z]{1,9})(?::([0-9]{1,9}))?")
 _BRACKETED_PORT = re.compile(r"\[(.+)\]:([0-9]{1,5})")
 _PORT = re.compile(r"((?:[^:\[\]]|\[[^\[\]]*\])*):([0-9]{1,5})")
 _NAME = re.compile(r"\w[\w.-]{0,252}")
-_RANGE_WORDS = (
-    "a range is [begin:end] or [begin:end:step], of numbers or of single letters, begin not after end"
-)
+_RANGE_WORDS = "a range is [begin:end] or [begin:end:step], of numbers or of single letters, begin not after end"
 
 
 def expand(pattern: str) -> tuple[list[str], int | None]:

@@ -34,9 +34,7 @@ def locate() -> Path:
     for folder in [*_upward(), CHECKOUT]:
         if (folder / FILE).is_file() and (folder == CHECKOUT or (folder / "tasks.py").is_file()):
             return folder / FILE
-    raise InventoryError(
-        f"no {FILE} beside a tasks.py in {_here()} or above it, nor in {CHECKOUT}", next=POINTER
-    )
+    raise InventoryError(f"no {FILE} beside a tasks.py in {_here()} or above it, nor in {CHECKOUT}", next=POINTER)
 
 
 def load(path: Path) -> Inventory:

@@ -32,13 +32,9 @@ def read_probe(spot: Spot, interval: float, timeout: float, has_port: bool) -> P
     if not isinstance(spot.node.value, dict):
         raise Refused
     if not kind:
-        raise spot.wrong(
-            "exactly one of http, tcp, command", " and ".join(kinds) or "none of http, tcp, command"
-        )
+        raise spot.wrong("exactly one of http, tcp, command", " and ".join(kinds) or "none of http, tcp, command")
     if kind == "http" and not has_port and found["target"].startswith("/"):
-        raise fields["http"].wrong(
-            "a whole URL, or give the service a port", "a path, but the service has no port"
-        )
+        raise fields["http"].wrong("a whole URL, or give the service a port", "a path, but the service has no port")
     return Probe(**{**found, "kind": kind})
 
 

@@ -144,10 +144,8 @@ class _Resolver:
                 self._catalogue(holder.vars)
         if not any("services" in holder.vars for holder in everywhere):
             names: Mapping[str, Spot] = self._tree.groups[ALL].vars
-            near = next((name for name in names if name.startswith(("service", "sevice", "svc"))), None)
-            root.mistakes.add(
-                root.line, "all.vars.services", "not given", "a mapping of services", near, ["services"]
-            )
+            near = next((name for name in names if name.startswith("service")), None)
+            root.mistakes.add(root.line, "all.vars.services", "not given", "a mapping of services", near, ["services"])
 
     def _once(self, key: tuple[Any, ...], make: Callable[[], T]) -> T:
         if key not in self._known:

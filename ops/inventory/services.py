@@ -62,9 +62,7 @@ def read_service(name: str, spot: Spot, defaults: Mapping[str, Any]) -> Service:
     if "command" not in keys:
         spot.complain("a command, such as [node, index.js]", "no command")
     if "port" not in keys and any("{port}" in word for word in service.command):
-        spot.at("command", f"{spot.where}.command").complain(
-            "give it a port", "{port} in a service without a port"
-        )
+        spot.at("command", f"{spot.where}.command").complain("give it a port", "{port} in a service without a port")
     return replace(service, health=_probes(service, "port" in keys, health)) if health else service
 
 

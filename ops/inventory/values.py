@@ -197,9 +197,7 @@ def _as_written(spot: Spot) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or _DECIMAL.fullmatch(source):
         return
     read_as = f"{value:g}" if abs(value) < LARGEST_SIZE else "another number"
-    raise spot.wrong(
-        "plain decimal digits, or quotes if it is a text", f"{source[:40]}, which YAML reads as {read_as}"
-    )
+    raise spot.wrong("plain decimal digits, or quotes if it is a text", f"{source[:40]}, which YAML reads as {read_as}")
 
 
 def _is_scalar(spot: Spot) -> bool:
@@ -221,9 +219,7 @@ def _split(spot: Spot, whole: str) -> tuple[str, ...]:
     try:
         return tuple(split(whole))
     except ValueError as error:
-        raise spot.wrong(
-            "what a shell could split, or a list", f"a text that cannot be split ({error})"
-        ) from None
+        raise spot.wrong("what a shell could split, or a list", f"a text that cannot be split ({error})") from None
 
 
 def _bytes(value: object) -> int | None:

@@ -24,9 +24,10 @@ _LONGEST_PAUSE = 0.1
 
 def ask_all(site: Site, wanted: Iterable[tuple[Service, Sequence[Probe]]]) -> dict[str, tuple[Reading, ...]]:
     """Asks all probes of all services side by side; the readings by service, in the order of its probes."""
-    pairs = [(service, probe) for service, probes in wanted for probe in probes]
+    asked = list(wanted)
+    pairs = [(service, probe) for service, probes in asked for probe in probes]
     readings = ask([question(site, service, probe) for service, probe in pairs])
-    found: dict[str, tuple[Reading, ...]] = {}
+    found: dict[str, tuple[Reading, ...]] = {service.name: () for service, _ in asked}
     for (service, _), reading in zip(pairs, readings, strict=True):
         found[service.name] = (*found.get(service.name, ()), reading)
     return found
