@@ -134,12 +134,21 @@ def headline(report: HostReport) -> str:
 
 
 def status_lines(report: HostReport) -> list[str]:
-    """The table of `status`."""
-    rows = [
-        [*_common(service), service.wanted, service.restarts, _remark(service)] for service in report.services
-    ]
-    heads = ["service", "state", "port", "pid", "uptime", "cpu %", "memory", "wanted", "restarts", ""]
-    return [headline(report), "", *table(heads, rows)]
+    """The lines of `status`: a line per service, without a table, whose library alone takes as long as the rest."""
+    width = max((len(service.name) for service in report.services), default=0) + 2
+    return [headline(report), "", *(_status_line(service, width) for service in report.services)]
+
+
+def _status_line(service: ServiceReport, width: int) -> str:
+    name, state, port, pid, uptime, cpu, memory = _common(service)
+    state = f"{state}{'':{max(0, 9 - len(service.state))}}"
+    facts = [f"port {port:<5}" if port else f"{'':<10}"]
+    if service.pid:
+        facts += [f"pid {pid:<7}", f"up {uptime:<10}", f"{memory:>9}", f"{cpu:>5} % cpu"]
+    facts += [f"wanted {service.wanted}"] if service.wanted != "up" else []
+    facts += [f"restarts {service.restarts}"] if service.restarts else []
+    facts += [_remark(service)] if _remark(service) else []
+    return f"{name:<{width}}  {state}  {'  '.join(facts)}".rstrip()
 
 
 def health_lines(report: HostReport) -> list[str]:

@@ -93,7 +93,8 @@ class Stack:
         """A service with any command; a port bound from 0 unless `port` is given (None: a worker). Its port."""
         port = keys.pop("port", 0)
         if port == 0:
-            port = free_port()
+            taken = {service.get("port") for service in self.services.values()}
+            port = next(found for found in iter(free_port, 0) if found not in taken)
         said = {"command": command, "cwd": ".", "grace": 2, "start_timeout": 10, "start_time": 1, **keys}
         said.setdefault("log", str(self.public / f"{name}.log"))
         said.setdefault("pid_file", str(self.public / f"{name}.pid"))

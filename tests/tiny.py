@@ -10,10 +10,12 @@ Flags, in any order:
     --host=ADDRESS    listens there (default 127.0.0.1; ::1 for IPv6 only)
     --other-port=N    listens on N instead of PORT (a dev server that took the next free port)
     --daemon          puts itself in the background: forks, and the started process exits with 0
-    --child=KIND      leaves a child: plain | setsid (own session) | holds (also holds the listening socket) |
-                      bare (own session, environment cleared)
+    --child=KIND      leaves a child, printed as "child PID": plain | setsid (own session) | holds (also holds the
+                      listening socket) | bare (own session, environment cleared) | double (own session, forked twice:
+                      nobody's child) | lost (double and bare, and holds the listening socket)
     --body=TEXT       what it answers
     --answer=MODE     hang (accepts, never answers) | 500 | half (every second request is answered with 500)
+    --mode=FILE       FILE holds the MODE of each answer, as long as it is there; blip: 500 once, FILE is removed
     --print=TEXT      prints TEXT at the start (standard output)
     --reads-stdin     ends with code 0 when its standard input ends
     --blocked-slow=S  every answer takes S seconds (one at a time)
@@ -33,13 +35,30 @@ HOLD = [sys.executable, "-S", "-c", "import time\nwhile True: time.sleep(60)"]
 
 
 def child(kind, listener):
-    if os.fork():
+    first = os.fork()
+    if first:
+        if kind in ("double", "lost"):
+            os.waitpid(first, 0)
         return
     if kind != "plain":
         os.setsid()
-    if kind == "holds":
+    if kind in ("double", "lost") and os.fork():
+        os._exit(0)
+    if kind in ("holds", "lost"):
         os.set_inheritable(listener.fileno(), True)
-    os.execve(HOLD[0], HOLD, {} if kind == "bare" else dict(os.environ))
+    print("child", os.getpid(), flush=True)
+    os.execve(HOLD[0], HOLD, {} if kind in ("bare", "lost") else dict(os.environ))
+
+
+def mode():
+    try:
+        with open(flags.get("mode") or "") as file:
+            said = file.read()
+    except OSError:
+        return flags.get("answer")
+    if said == "blip":
+        os.unlink(flags["mode"])
+    return said
 
 
 def main():
@@ -76,13 +95,14 @@ def main():
     while True:
         connection, _ = listener.accept()
         count += 1
-        if flags.get("answer") == "hang":
+        answer = mode()
+        if answer == "hang":
             keep.append(connection)
             continue
         try:
             connection.recv(65536)
             time.sleep(float(flags.get("blocked-slow") or 0))
-            bad = flags.get("answer") == "500" or (flags.get("answer") == "half" and count % 2)
+            bad = answer in ("500", "blip") or (answer == "half" and count % 2)
             body = (flags.get("body") or str(os.getpid())).encode()
             head = b"HTTP/1.1 500 Bad\r\n" if bad else b"HTTP/1.1 200 OK\r\n"
             connection.sendall(head + b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(body) + body)

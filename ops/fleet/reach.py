@@ -54,9 +54,9 @@ def status(inventory: Inventory, request: Request) -> HostReport:
 
 def health(inventory: Inventory, request: Request) -> HostReport:
     """How the services of this machine are, with everything asked."""
-    from ops.operations import look
+    from ops.operations import health
 
-    return look.health(_quiet(inventory, request), request.only)
+    return health.health(_quiet(inventory, request), request.only)
 
 
 def tail(

@@ -11,6 +11,7 @@ A zombie is dead: it serves nobody and cannot be killed.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import pwd
@@ -20,6 +21,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from ops.errors import OpsError
 from ops.model import Process
 
 LINUX = sys.platform.startswith("linux")
@@ -27,6 +29,8 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 # Off Linux a birth read twice may differ by rounding; two seconds is far below what pid reuse needs.
 _BIRTH_TOLERANCE = 0.0 if LINUX else 2.0
+# These say nothing about a process: taking it for gone would start a second one (law 1).
+_CANNOT_LOOK = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,8 @@ def boot_id() -> str:
 
 
 def entry(pid: int) -> Entry | None:
-    """The table's line for `pid`, zombies included; None when there is no such process."""
+    """The table's line for `pid`, zombies included; None when there is no such process. OpsError when this process
+    has no descriptor or memory left to look."""
     return _entry_from_proc(pid) if LINUX else _entry_from_psutil(pid)
 
 
@@ -78,7 +83,9 @@ def _entry_from_proc(pid: int) -> Entry | None:
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             text = file.read()
-    except OSError:
+    except OSError as error:
+        if error.errno in _CANNOT_LOOK:
+            raise OpsError(f"processes cannot be looked at: {error.strerror}", next="raise ulimit -n") from error
         return None
     # The name stands in parentheses and may hold anything; the last ")" ends it. Fields: proc_pid_stat(5).
     fields = text[text.rindex(b")") + 2 :].split()
@@ -221,7 +228,7 @@ def program(pid: int) -> str | None:
 
 
 def owner(pid: int) -> int | None:
-    """The real uid it runs under; None when it is gone."""
+    """The uid it runs under; None when it is gone."""
     if LINUX:
         with contextlib.suppress(OSError):
             return os.stat(f"/proc/{pid}").st_uid

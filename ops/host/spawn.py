@@ -27,7 +27,8 @@ _LOG_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLL
 @dataclass(frozen=True)
 class Launch:
     """Everything there is to know to start a process. `argv[0]` is an absolute path. `log` and `quiet` (a FIFO for
-    its input) may be None: then it is /dev/null. `descriptors` are handed over as 3, 4, … (listening sockets)."""
+    its input) may be None: then it is /dev/null. `descriptors` (listening sockets) stay open in it under the numbers
+    they have here: whoever hands them over tells it which, by its arguments or environment."""
 
     argv: Sequence[str]
     cwd: str
@@ -81,11 +82,22 @@ def _popen(launch: Launch, quiet: int, log: int) -> subprocess.Popen[bytes]:
             start_new_session=True,
             umask=0o022,
         )
-    except FileNotFoundError as error:
-        # Popen names the folder when that is what is missing.
-        raise SpawnError(f"{error.filename or launch.argv[0]} does not exist") from error
     except OSError as error:
-        raise SpawnError(f"{launch.argv[0]} cannot be started: {error.strerror}") from error
+        raise SpawnError(_why_not(launch, error)) from error
+    except ValueError as error:  # a NUL in an argument or a value; the message does not tell the value
+        raise SpawnError(f"{launch.argv[0]} cannot be started: {error}") from error
+
+
+def _why_not(launch: Launch, error: OSError) -> str:
+    """Popen names the folder when that is what is missing; the kernel blames a script for its interpreter."""
+    program = launch.argv[0]
+    if error.filename == launch.cwd and not os.path.isdir(launch.cwd):
+        return f"{launch.cwd} is not a folder" if os.path.exists(launch.cwd) else f"{launch.cwd} does not exist"
+    if isinstance(error, FileNotFoundError):
+        orphan = os.path.exists(program)
+        why = "cannot be started: the interpreter on its first line does not exist"
+        return f"{program} {why if orphan else 'does not exist'}"
+    return f"{program} cannot be started: {error.strerror}"
 
 
 def _open_log(path: str | None, notes: list[str]) -> int:
@@ -117,7 +129,8 @@ def exit_code(pid: int) -> int | None:
 
 def take_no_ignored_signals() -> None:
     """`nohup inv start` and `inv start &` in a script run with signals ignored, which children would inherit for
-    ever. A handler that does nothing is the same for us and is reset by exec. Only the main thread may do it."""
+    ever. A handler that does nothing is the same for us and is reset by exec. Only the main thread may do it, and
+    before it starts others: they inherit its mask."""
     if threading.current_thread() is not threading.main_thread():
         return
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:

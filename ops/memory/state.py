@@ -20,6 +20,7 @@ import contextlib
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -73,9 +74,9 @@ def folder_for(stack: str) -> str:
     chosen = os.environ.get("OPS_STATE")
     if chosen:
         return os.path.abspath(os.path.expanduser(chosen))
-    import platformdirs
-
-    return platformdirs.user_state_dir(stack, appauthor=False)
+    if sys.platform == "darwin":
+        return os.path.expanduser(f"~/Library/Application Support/{stack}")
+    return os.path.join(os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state"), stack)
 
 
 class State:
@@ -128,7 +129,6 @@ class State:
 
     def _another_user(self, uid: int) -> StateError:
         import pwd
-        import sys
 
         try:
             name = pwd.getpwuid(uid).pw_name

@@ -11,11 +11,10 @@ from dataclasses import dataclass, replace
 
 from ops.errors import OpsError
 from ops.host import death, process
-from ops.host.listeners import Listener
 from ops.host.probes import Question, ask
 from ops.model import Probe, Process, Reading, Service, ServiceState
 from ops.operations import environment
-from ops.operations.sight import Sight
+from ops.operations.sight import Sight, owners
 from ops.operations.site import Site
 
 _FIRST_PAUSE = 0.005  # seconds between looks at a starting service; grows, since most are up in a fraction of one
@@ -145,13 +144,3 @@ def port_reading(service: Service, sight: Sight, elsewhere: Sequence[int] = ()) 
         where = ", ".join(sorted({listener.address for listener in sight.strangers}))
         return Reading(name, False, 0.0, f"also held on {where} by {owners(sight.strangers)}", restart=False)
     return Reading(name, True, 0.0, "its own")
-
-
-def owners(found: Sequence[Listener]) -> str:
-    """Who listens, in words: pid, command and user; the user alone when its processes are not ours to see."""
-    pids = sorted({pid for listener in found for pid in listener.pids})
-    if pids:
-        more = f" and {len(pids) - 3} more" if len(pids) > 3 else ""
-        return ", ".join(process.describe(pid) for pid in pids[:3]) + more
-    users = sorted({process.user_name(listener.uid) for listener in found})
-    return f"a process that you may not see, user {', '.join(users)}"

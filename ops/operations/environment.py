@@ -10,7 +10,6 @@ So PATH, HOME, LANG, TZ, TMPDIR and the resolved program are frozen when it is f
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import sys
 from collections.abc import Mapping
@@ -33,7 +32,7 @@ def marker(stack: str, service: str, run: str = "") -> str:
 
 def new_run(state: State) -> str:
     """A name for one run of one service; it begins with what tells this state folder from others."""
-    return f"{state.tag}-{secrets.token_hex(4)}"
+    return f"{state.tag}-{os.urandom(4).hex()}"
 
 
 def folder(host: Host, service: Service) -> str:

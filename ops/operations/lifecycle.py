@@ -22,7 +22,7 @@ from ops.operations import asking, environment, public, tree
 from ops.operations.converge import Convergence, Plan, converge, in_order
 from ops.operations.order import critical_first, dependents, in_sequence, with_needs
 from ops.operations.plans import Look, plan_restart, plan_start, plan_stop
-from ops.operations.sight import Sight, Surroundings, see
+from ops.operations.sight import Sight, Surroundings, see, strays
 from ops.operations.site import Site
 from ops.operations.unwell import not_well
 
@@ -68,7 +68,7 @@ def _start_one(site: Site, service: Service, look: Look, wish: Wish, *, refresh:
 
 def stop(site: Site, only: Sequence[str] = ()) -> list[Outcome]:
     """Every chosen service down and staying down: its whole tree gone and its port free."""
-    chosen = site.chosen(only) + (() if only else tree.strays(site))
+    chosen = site.chosen(only) + (() if only else strays(site.host, site.state))
     wishes = _wish(site, chosen, up=False)
     looks = look_at(site, chosen, probing=False)
     by_name = {service.name: service for service in chosen}

@@ -11,7 +11,7 @@ from ops.errors import OpsError
 from ops.model import Reading, Service, ServiceState
 from ops.operations import asking
 from ops.operations.converge import Plan
-from ops.operations.sight import Sight, count
+from ops.operations.sight import Sight, count, owners
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def plan_start(service: Service, look: Look) -> Plan:
 
 def _plan_bring_up(look: Look) -> Plan:
     if look.obstacle:
-        return _blocked(look)
+        return blocked(look)
     if look.sight.root is None:
         left = f", after ending {len(look.sight.leftovers)} left over" if look.sight.leftovers else ""
         return Plan("spawn", look.state, "up", f"starting it{left}")
@@ -60,12 +60,13 @@ def _plan_bring_up(look: Look) -> Plan:
 
 
 def _foreign(service: Service, look: Look) -> Plan:
-    held = f"port {service.port} is held by {asking.owners(look.sight.strangers)}"
+    held = f"port {service.port} is held by {owners(look.sight.strangers)}"
     advice = f"next:   inv kill-port {service.port} start --only {service.name}"
     return Plan("refuse", "foreign", "foreign", held, (f"wanted: {service.name} on it", advice))
 
 
-def _blocked(look: Look) -> Plan:
+def blocked(look: Look) -> Plan:
+    """Left as it is, since it could not be started (again)."""
     head, *more = look.obstacle.lines() if look.obstacle else [""]
     return Plan("refuse", look.state, look.state, head, tuple(more))
 
@@ -74,7 +75,7 @@ def plan_stop(service: Service, look: Look) -> Plan:
     """What `stop` does: nothing when no process of it is left, whoever else may hold its port."""
     if look.sight.members:
         return Plan("end", look.state, "down", f"ending {count(look.sight.members)}")
-    held = f"; port {service.port} is held by {asking.owners(look.sight.strangers)}"
+    held = f"; port {service.port} is held by {owners(look.sight.strangers)}"
     why = "already down" + (held if look.sight.strangers else "")
     return Plan("nothing", "down", "down", why)
 
@@ -82,7 +83,7 @@ def plan_stop(service: Service, look: Look) -> Plan:
 def plan_restart(service: Service, look: Look) -> Plan:
     """What `restart` does: nothing that runs is ended before it is known that it could be started again."""
     if look.obstacle:
-        return _blocked(look)
+        return blocked(look)
     if look.state == "foreign" and not look.sight.members:
         return _foreign(service, look)
     if look.sight.root is None:

@@ -13,9 +13,8 @@ from ops.errors import UsageError
 from ops.host import process
 from ops.host.listeners import Listener, listeners
 from ops.model import Outcome, Process, Service
-from ops.operations import asking
 from ops.operations.converge import Convergence, Plan, converge
-from ops.operations.sight import count
+from ops.operations.sight import count, owners
 from ops.operations.site import Site
 
 _GRACE = 10.0  # seconds between TERM and KILL for a listener that is no service of ours
@@ -46,7 +45,7 @@ def plan_kill(port: int, found: Sequence[Listener]) -> Plan:
     """Nothing when nobody listens; a refusal when one of the holders may not be signalled."""
     if not found:
         return Plan("nothing", "free", "free", f"nothing listens on {port}")
-    held = asking.owners(found)
+    held = owners(found)
     refusal = _refusal(found, process.ancestors())
     if refusal:
         return Plan("refuse", "held", "held", f"{port} is held by {held}: {refusal}", _advice(port, found))
@@ -83,7 +82,7 @@ def _carry_out(
 ) -> Outcome:
     if plan.idle:
         return plan.outcome(str(port), "kill-port")
-    who = asking.owners(found)
+    who = owners(found)
     ending = end_listeners(site, port, found, service.grace if service else _GRACE)
     after = listeners([port]).get(port, ())
     seen = {one.pid for one in ending.left}
@@ -114,7 +113,7 @@ def end_listeners(site: Site, port: int, found: Sequence[Listener], grace: float
 
 def _since(site: Site, service: Service | None, again: Sequence[Listener]) -> str:
     if again:
-        return f"; now held by {asking.owners(again)}"
+        return f"; now held by {owners(again)}"
     if service and site.state.wish(service.name).wanted == "up":
         return f"; {service.name} is wanted up: inv start --only {service.name}"
     return ""

@@ -12,23 +12,23 @@ from dataclasses import replace
 from ops.errors import OpsError
 from ops.host.listeners import listeners
 from ops.model import Outcome, Service
-from ops.operations import asking, lifecycle, ports, tree
+from ops.operations import lifecycle, ports, tree
 from ops.operations.converge import Convergence, Plan, converge, in_order
 from ops.operations.order import dependents
-from ops.operations.plans import Look
-from ops.operations.sight import Surroundings, see
+from ops.operations.plans import Look, blocked
+from ops.operations.sight import Surroundings, owners, see, strays
 from ops.operations.site import Site
 
 
 def reset(site: Site, only: Sequence[str] = ()) -> list[Outcome]:
     """One outcome per service, for the way down and up together."""
     chosen = site.chosen(only)
-    strays = () if only else tree.strays(site)
-    gone = [service.name for service in strays]
+    others = () if only else strays(site.host, site.state)
+    gone = [service.name for service in others]
     if not site.check:
         names = [service.name for service in chosen]
         site.state.want(names, site.by, lambda wish: replace(wish, up=True), anew=True)
-    cleared = {outcome.service: outcome for outcome in _clear(site, (*chosen, *strays))}
+    cleared = {outcome.service: outcome for outcome in _clear(site, (*chosen, *others))}
     begun = [one.name for one in chosen if not site.check and cleared[one.name].state != "failed"]
     outcomes = {name: _announced(one) if site.check and name not in gone else one for name, one in cleared.items()}
     for name, outcome in outcomes.items():
@@ -51,7 +51,7 @@ def _clear(site: Site, services: Sequence[Service]) -> list[Outcome]:
             name,
             "reset",
             lambda: looks[name],
-            lambda look: _plan(service, look),
+            lambda look: _plan(service, look, stray=service not in site.host.services),
             lambda look, plan: _carry_out(site, service, plan),
         )
         return converge(quiet, thing)
@@ -59,8 +59,11 @@ def _clear(site: Site, services: Sequence[Service]) -> list[Outcome]:
     return in_order(site, list(by_name), dependents(services), work)
 
 
-def _plan(service: Service, look: Look) -> Plan:
-    """Ends what there is of it and frees its port; refuses only where that is not allowed."""
+def _plan(service: Service, look: Look, *, stray: bool) -> Plan:
+    """Ends what there is of it and frees its port; refuses where that is not allowed, and where what runs could
+    not be started again."""
+    if look.obstacle and not stray:
+        return blocked(look)
     if look.sight.strangers:
         freeing = ports.plan_kill(service.port or 0, look.sight.strangers)
         if freeing.do == "refuse":
@@ -81,7 +84,7 @@ def _free(site: Site, service: Service) -> list[str]:
     found = listeners([service.port]).get(service.port, ()) if service.port is not None else ()
     if not found or service.port is None:
         return []
-    who = asking.owners(found)
+    who = owners(found)
     ending = ports.end_listeners(site, service.port, found, service.grace)
     if ending.left:
         raise OpsError(f"port {service.port} is held by {who}, which would not end", next=ending.refused)

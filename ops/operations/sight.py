@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 import os
-import shlex
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -173,7 +172,7 @@ def same_command(words: Sequence[str], declared: Sequence[str], executable: str 
     """Whether a command line is the declared command: `python` or `/usr/bin/python3.11` for the same program,
     a script with its interpreter in front (#!), or the one-line title that npm gives itself."""
     if len(words) == 1 and " " in words[0]:
-        words = shlex.split(words[0]) if '"' not in words[0] and "'" not in words[0] else words[0].split()
+        words = words[0].split()  # a title is no shell's text: a quote or backslash in it means nothing
         declared = ["npm", "exec", *declared[1:]] if os.path.basename(declared[0]) == "npx" else declared
     if list(words[1:]) == list(declared[1:]) and _same_program(words[0], declared[0], executable):
         return True
@@ -291,3 +290,31 @@ def count(members: Sequence[Process]) -> str:
     if len(pids) == 1:
         return f"pid {pids[0]}"
     return f"{len(pids)} processes (pids {', '.join(map(str, pids[:6]))}{', ...' if len(pids) > 6 else ''})"
+
+
+def owners(found: Sequence[Listener]) -> str:
+    """Who listens, in words: pid, command and user; the user alone when its processes are not ours to see."""
+    pids = sorted({pid for listener in found for pid in listener.pids})
+    if pids:
+        more = f" and {len(pids) - 3} more" if len(pids) > 3 else ""
+        return ", ".join(process.describe(pid) for pid in pids[:3]) + more
+    users = sorted({process.user_name(listener.uid) for listener in found})
+    return f"a process that you may not see, user {', '.join(users)}"
+
+
+def strays(host: Host, state: State) -> tuple[Service, ...]:
+    """Services that have a record but are no longer in the inventory, as far as the record knows them."""
+    known = {service.name for service in host.services}
+    records = [state.record(name) for name in state.recorded() if name not in known]
+    return tuple(
+        Service(
+            record.service,
+            ("?",),
+            port=record.port,
+            critical=record.critical,
+            stop_signal=record.stop_signal,
+            grace=record.grace,
+        )
+        for record in records
+        if record is not None
+    )

@@ -17,7 +17,7 @@ from ops.memory.files import now
 from ops.memory.state import Record
 from ops.model import Process, Service
 from ops.operations import asking, environment, public
-from ops.operations.sight import Sight, Surroundings, count, see, tree_of
+from ops.operations.sight import Sight, Surroundings, count, owners, see, tree_of
 from ops.operations.site import Site
 
 _PORT_TIME = 3.0  # seconds in which the kernel has closed the sockets of processes that are gone
@@ -29,7 +29,6 @@ def launch(site: Site, service: Service, before: Sight, *, refresh: bool = False
     site.state.freeze({service.name: kept}, site.by)
     run = environment.new_run(site.state)
     marked = environment.marker(site.host.stack.name, service.name, run)
-    spawn.take_no_ignored_signals()
     spawned = spawn.spawn(replace(start, env={**start.env, environment.MARKER: marked}))
     record = replace(
         _record(service, spawned.process, run, site.by),
@@ -143,7 +142,7 @@ def _await_port(site: Site, service: Service, before: Sequence[Listener]) -> Non
             return
         if time.monotonic() >= until:
             raise OpsError(
-                f"port {service.port} is still held, by {asking.owners(found)}",
+                f"port {service.port} is still held, by {owners(found)}",
                 wanted=f"port {service.port} free",
                 next=f"inv kill-port {service.port}",
             )
@@ -154,24 +153,6 @@ def ports_of(sight: Sight) -> list[int]:
     """The ports that its processes listen on."""
     found = open_ports([member.pid for member in sight.members])
     return sorted({port for ports in found.values() for port in ports})
-
-
-def strays(site: Site) -> tuple[Service, ...]:
-    """Services that have a record but are no longer in the inventory, as far as the record knows them."""
-    known = {service.name for service in site.host.services}
-    records = [site.state.record(name) for name in site.state.recorded() if name not in known]
-    return tuple(
-        Service(
-            record.service,
-            ("?",),
-            port=record.port,
-            critical=record.critical,
-            stop_signal=record.stop_signal,
-            grace=record.grace,
-        )
-        for record in records
-        if record is not None
-    )
 
 
 def clear(site: Site, service: Service) -> None:

@@ -10,7 +10,7 @@ import signal
 from ops.host import spawn
 from ops.model import Outcome, Process, Reading, Service
 from ops.operations import asking, tree
-from ops.operations.sight import Sight, count
+from ops.operations.sight import Sight, count, owners
 from ops.operations.site import Site
 
 
@@ -26,7 +26,7 @@ def not_well(
 ) -> Outcome:
     """A failure to become healthy: what was seen, what was wanted, the last lines of its log, what to do next."""
     if sight.state == "foreign":
-        seen = f"port {service.port} is held by {asking.owners(sight.strangers)}"
+        seen = f"port {service.port} is held by {owners(sight.strangers)}"
         advice = f"inv kill-port {service.port} start --only {service.name}"
     else:
         seen = _ended(root, sight) if sight.root is None else _unwell(service, verdict, port)

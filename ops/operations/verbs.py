@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ops.host import spawn
 from ops.model import Outcome
 from ops.operations.site import Site
 

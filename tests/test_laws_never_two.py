@@ -1,0 +1,223 @@
+"""Law 1: never two. However many commands run at once, and wherever one is killed, a service lives at most once."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+
+from ops.host import process
+from ops.model import Process
+from tests.stack import TINY, Stack
+from tests.waiting import until
+
+WORKER = "import time\nprint('begun', flush=True)\nwhile True: time.sleep(60)"
+
+
+class Census(threading.Thread):
+    """Counts, again and again, the living copies of each service: marked processes without a marked parent.
+
+    A second copy of a worker would live on, and one of a server would leave a line in the log (see `begun`); this
+    thread sees those that overlap for some milliseconds only."""
+
+    def __init__(self, stack: Stack) -> None:
+        super().__init__(daemon=True)
+        self._prefix = f"{stack.name}/"
+        self._over = threading.Event()
+        self.looks = 0
+        self.twice: list[tuple[str, list[Process]]] = []
+        self.failure: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            while not self._over.wait(0.002):
+                self._look()
+        except BaseException as error:
+            self.failure = error
+
+    def _look(self) -> None:
+        marked = [(one, value.split("/")[1]) for one, value in process.carrying("OPS_RUN", self._prefix)]
+        lines = {one: process.entry(one.pid) for one, _ in marked}
+        pids = {(one.pid, name) for one, name in marked}
+        tops: dict[str, list[Process]] = {}
+        for one, name in marked:
+            line = lines[one]
+            if line and (line.ppid, name) not in pids:
+                tops.setdefault(name, []).append(one)
+        for name, several in tops.items():
+            # All were seen before this moment; those that live after it lived together.
+            together = [one for one in several if process.alive(one)]
+            if len(together) > 1:
+                self.twice.append((name, together))
+        self.looks += 1
+
+    def __enter__(self) -> Census:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self.join(10)
+
+
+@contextmanager
+def never_two(stack: Stack) -> Iterator[Census]:
+    """Fails when two copies of a service were alive at one moment within."""
+    with Census(stack) as census:
+        yield census
+    assert census.failure is None
+    assert census.looks > 10
+    assert census.twice == []
+
+
+def begun(stack: Stack, name: str) -> int:
+    """How often a service was started so far, by its log."""
+    try:
+        return (stack.state / "logs" / f"{name}.log").read_text().splitlines().count("begun")
+    except FileNotFoundError:
+        return 0
+
+
+def copies(stack: Stack) -> Counter[str]:
+    """How many processes of each service there are."""
+    return Counter(value.split("/")[1] for _, value in process.carrying("OPS_RUN", f"{stack.name}/"))
+
+
+def three(stack: Stack) -> None:
+    """Two servers and a worker without a port, of which the kernel would not refuse a second one."""
+    stack.tiny("api", "--print=begun")
+    stack.tiny("web", "--print=begun", needs=["api"])
+    stack.add("worker", [sys.executable, "-S", "-c", WORKER], port=None)
+    stack.write()
+
+
+def test_law_1_the_census_sees_two(stack: Stack) -> None:
+    marked = {"OPS_RUN": f"{stack.name}/api/a"}
+    census = Census(stack)
+    with census:
+        stack.spawn(["sleep", "60"], env=marked)
+        stack.spawn(["sleep", "60"], env=marked)
+        until(lambda: census.twice)
+    assert {name for name, _ in census.twice} == {"api"}
+
+
+def test_law_1_twenty_starts_at_once(stack: Stack) -> None:
+    three(stack)
+    with never_two(stack):
+        commands = [stack.popen("start") for _ in range(20)]
+        for command in commands:
+            out, err = command.communicate(timeout=100)
+            assert command.returncode == 0, out + err
+    assert copies(stack) == {"api": 1, "web": 1, "worker": 1}
+    assert {name: begun(stack, name) for name in stack.services} == {"api": 1, "web": 1, "worker": 1}
+
+
+def interleave(stack: Stack, seed: int, many: int) -> None:
+    """`many` commands, drawn by the seed, three at a time, each begun at a random moment of the others."""
+    dice = random.Random(seed)
+    names = list(stack.services)
+    draw = [
+        lambda: ["start"],
+        lambda: ["start", "--only", dice.choice(names)],
+        lambda: ["stop"],
+        lambda: ["stop", "--only", dice.choice(names)],
+        lambda: ["restart"],
+        lambda: ["restart-one", dice.choice(names)],
+        lambda: ["reset", "--only", dice.choice(names)],
+    ]
+    running: list[subprocess.Popen[str]] = []
+    for _ in range(many):
+        running.append(stack.popen(*dice.choice(draw)()))
+        time.sleep(dice.random() * 0.2)  # not a wait: the random moment itself
+        while len(running) >= 3:
+            command = running.pop(dice.randrange(len(running)))
+            out, err = command.communicate(timeout=60)
+            assert command.returncode == 0, (seed, command.args, out, err)
+    for command in running:
+        assert command.wait(60) == 0, (seed, command.args, *command.communicate())
+
+
+def test_law_1_random_interleavings(stack: Stack) -> None:
+    three(stack)
+    for name in stack.services:
+        stack.services[name].update(grace=10)
+    stack.write()
+    for seed in (1, 2):
+        with never_two(stack):
+            interleave(stack, seed, 12)
+        stack.ok("start")
+        assert copies(stack) == {"api": 1, "web": 1, "worker": 1}, seed
+    before = {name: begun(stack, name) for name in stack.services}
+    stack.ok("start")  # nobody is left who still wants something else
+    assert before == {name: begun(stack, name) for name in stack.services}
+
+
+def test_law_1_a_start_killed_at_any_moment(stack: Stack) -> None:
+    three(stack)
+    dice = random.Random(7)
+    with never_two(stack):
+        for turn in range(5):
+            command = stack.popen("start")
+            time.sleep(dice.uniform(0.05, 0.45))  # not a wait: the random moment itself
+            command.kill()
+            command.wait(10)
+            stack.ok("start")
+            assert copies(stack) == {"api": 1, "web": 1, "worker": 1}, turn
+            if turn % 2:
+                stack.ok("stop")
+                assert not stack.running()
+
+
+def test_law_1_a_start_killed_between_spawn_and_record(stack: Stack) -> None:
+    """The service itself kills who starts it, as its first deed: mostly before that could write a record."""
+    murder = stack.folder / "murder"
+    script = f'echo begun; if [ -e {murder} ]; then kill -9 $PPID; fi; exec "$@"'
+    stack.tiny("api")
+    stack.services["api"]["command"] = ["/bin/sh", "-c", script, "sh", sys.executable, "-S", str(TINY), "{port}"]
+    stack.add("worker", ["/bin/sh", "-c", script, "sh", sys.executable, "-S", "-c", "import time\ntime.sleep(1e6)"])
+    stack.services["worker"].pop("port")
+    stack.write()
+    unrecorded = 0
+    with never_two(stack):
+        for turn in range(1, 6):
+            murder.touch()
+            assert stack.inv("start").code == -9
+            murder.unlink()
+            left = copies(stack)
+            recorded = {path.stem for path in (stack.state / "services").glob("*.json")}
+            unrecorded += len(set(left) - recorded)
+            assert left
+            done = stack.ok("start", "--json")
+            assert copies(stack) == {"api": 1, "worker": 1}, str(done)
+            assert [begun(stack, name) for name in ("api", "worker")] == [turn, turn]
+            for name in left:
+                assert done.outcomes[name]["before"] in ("up", "starting"), str(done)
+            stack.ok("stop")
+            assert not stack.running()
+    assert unrecorded, "never hit the moment it is about"
+
+
+def test_law_1_lost_records_of_everything_that_runs(stack: Stack) -> None:
+    """The same moment without luck: what a kill between spawn and record leaves behind is a run without record."""
+    three(stack)
+    stack.ok("start")
+    pids = {one.pid for one in stack.running()}
+    for path in (stack.state / "services").iterdir():
+        path.unlink()
+    with never_two(stack):
+        done = stack.ok("start", "--json")
+    assert {one.pid for one in stack.running()} == pids
+    assert set(done.states.values()) == {"changed"}
+    assert all("adopted" in outcome["detail"] for outcome in done.outcomes.values())
+    for path in (stack.state / "services").iterdir():
+        path.unlink()
+    stack.ok("stop")
+    assert not stack.running()
