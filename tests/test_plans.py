@@ -450,6 +450,7 @@ def test_nothing_goes_before_a_critical_service_but_what_it_needs(services: tupl
         (["npm exec vite --port 5175"], ["npx", "vite", "--port", "5174"], None, False),
         (["npm exec \"it's"], ["npx", "vite"], None, False),  # a title is anything: no quote may break us
         (["npm exec vite \\"], ["npx", "vite"], None, False),
+        (["  "], ["server"], None, False),
     ],
 )
 def test_the_same_command(line: list[str], declared: list[str], executable: str | None, same: bool) -> None:

@@ -15,6 +15,7 @@ import fcntl
 import json
 import os
 import stat
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -22,21 +23,42 @@ from typing import Any
 from ops.errors import LockHeld, StateError
 from ops.memory.files import FULL, now
 
+UNCOUNTED = -1  # equals no turn that was ever seen
 _SIZE = 256
+
+
+class _Folders(threading.local):
+    """The folders this thread has locked in the stead of a file: one may stand for several locks, and a start that
+    holds its service's and takes that of the wishes must not wait for itself."""
+
+    def __init__(self) -> None:
+        self.held: list[tuple[int, int]] = []
+
+
+_folders = _Folders()
 
 
 @contextlib.contextmanager
 def held(path: str, instead: Sequence[str], timeout: float, by: str) -> Iterator[int]:
     """Holds the lock; gives the turn of its last holder. LockHeld, naming the holder, after `timeout` seconds.
 
-    `instead` are folders, the nearest first, that are locked when a full disk cannot even take the lock file."""
+    `instead` are folders, the nearest first, that are locked when a full disk cannot even take the lock file. Then,
+    and when the disk cannot take the turn, UNCOUNTED is given: somebody may have held it since any turn seen."""
     descriptor = _open(path, instead)
     try:
-        _flock(descriptor, timeout, os.path.basename(path))
-        whole_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
-        last = -1 if whole_folder else _turn(_text(descriptor))  # -1 equals no turn that was ever seen
-        _sign(descriptor, last + 1, by)
-        yield last
+        found = os.fstat(descriptor)
+        folder = (found.st_dev, found.st_ino) if stat.S_ISDIR(found.st_mode) else None
+        if folder is None or folder not in _folders.held:
+            _flock(descriptor, timeout, os.path.basename(path))
+        if folder is None:
+            last = _turn(_text(descriptor))
+            yield last if _sign(descriptor, last + 1, by) else UNCOUNTED
+        else:
+            _folders.held.append(folder)
+            try:
+                yield UNCOUNTED
+            finally:
+                _folders.held.remove(folder)
     finally:
         os.close(descriptor)
 
@@ -87,10 +109,12 @@ def _refusal(descriptor: int, name: str, timeout: float) -> LockHeld:
     )
 
 
-def _sign(descriptor: int, turn: int, by: str) -> None:
+def _sign(descriptor: int, turn: int, by: str) -> bool:
     text = json.dumps({"turn": turn, "pid": os.getpid(), "by": by[:80], "at": now()})
-    with contextlib.suppress(OSError):  # a folder locked in the file's stead takes no text
-        os.pwrite(descriptor, text.ljust(_SIZE).encode()[:_SIZE], 0)
+    try:
+        return os.pwrite(descriptor, text.ljust(_SIZE).encode()[:_SIZE], 0) == _SIZE
+    except OSError:
+        return False
 
 
 def _text(descriptor: int) -> bytes:

@@ -248,7 +248,8 @@ class State:
         """The lock of one service, held from look to spawned-and-recorded and from TERM to gone.
 
         Gives the turn that was written when it was last held: the same as `turn()` said before means that nobody
-        has changed the service in between. LockHeld after `timeout` seconds, naming the holder."""
+        has changed the service in between; locks.UNCOUNTED, on a full disk, that somebody may have.
+        LockHeld after `timeout` seconds, naming the holder."""
         return self._lock(f"locks/{name}", timeout, by)
 
     def turn(self, name: str) -> int:

@@ -172,7 +172,7 @@ def same_command(words: Sequence[str], declared: Sequence[str], executable: str 
     """Whether a command line is the declared command: `python` or `/usr/bin/python3.11` for the same program,
     a script with its interpreter in front (#!), or the one-line title that npm gives itself."""
     if len(words) == 1 and " " in words[0]:
-        words = words[0].split()  # a title is no shell's text: a quote or backslash in it means nothing
+        words = words[0].split() or words  # a title is no shell's text: a quote or backslash in it means nothing
         declared = ["npm", "exec", *declared[1:]] if os.path.basename(declared[0]) == "npx" else declared
     if list(words[1:]) == list(declared[1:]) and _same_program(words[0], declared[0], executable):
         return True

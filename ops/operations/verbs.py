@@ -34,6 +34,7 @@ def perform(site: Site, request: Request) -> list[Outcome]:
         site.state.check()
     else:
         site.state.prepare()
+        spawn.take_no_ignored_signals()  # here: services are spawned by threads, which may not touch handlers
     if request.task in ("start", "reset"):
         _note_rivals(site)
     outcomes = list(_VERBS[request.task](site, request))
