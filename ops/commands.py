@@ -7,6 +7,7 @@ Everything heavy is imported inside the functions: `inv --list` must stay as fas
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -160,8 +161,13 @@ def check_inventory(c: Context, json: bool = False) -> None:
     _ended("check-inventory", json, body)
 
 
-def namespace() -> Collection:
-    """All commands as Invoke's collection, for tasks.py and for the console script."""
+def namespace(tasks_file: str = "") -> Collection:
+    """All commands as Invoke's collection, for tasks.py and for the console script.
+
+    A tasks.py that names itself (`__file__`) has the inventory beside it used wherever `inv -r FOLDER` is typed."""
+    beside = os.path.join(os.path.dirname(os.path.abspath(tasks_file)), "inventory.yaml")
+    if tasks_file and os.path.exists(beside):
+        os.environ.setdefault("OPS_INVENTORY", beside)
     made = Collection()
     for one in (
         start,
@@ -205,9 +211,6 @@ def main() -> None:
 
 def _positional(task: str, value: str) -> None:
     """Invoke hands a flag after a task name over as its positional argument: that must never run the task."""
-    if value in ("-h", "--help"):
-        Program(namespace=namespace(), name="inv", binary="inv").run(["inv", "--help", task], exit=False)
-        raise Exit(code=0)
     if value.startswith("-"):
 
         def refuse() -> int:
@@ -290,6 +293,8 @@ def _report(task: str, only: Any, json: bool, watch: str, timeout: str = "") -> 
 
 def _ended(task: str, json: bool, body: Callable[[], int]) -> None:
     """The one door through which a task ends: errors become messages and exit codes, never a traceback."""
+    _open_streams()
+    _help_instead()
     try:
         code = body()
         sys.stdout.flush()
@@ -299,6 +304,8 @@ def _ended(task: str, json: bool, body: Callable[[], int]) -> None:
         code = _told(task, json, ["interrupted"], 130)
     except BrokenPipeError:
         code = _reader_gone()
+    except OSError as error:
+        code = _unwritable(task, error)
     if code:
         raise Exit(code=code)
 
@@ -307,7 +314,7 @@ def _told(task: str, json: bool, lines: Sequence[str], code: int) -> int:
     from ops import render
 
     if json:
-        print(render.outcome_document(task, False, [], error="\n".join(lines)), flush=True)
+        print(render.error_document(task, "--check" in sys.argv, "\n".join(lines)), flush=True)
     for line in render.error_lines(lines):
         print(line, file=sys.stderr)
     return code
@@ -315,7 +322,36 @@ def _told(task: str, json: bool, lines: Sequence[str], code: int) -> int:
 
 def _reader_gone() -> int:
     """`inv tail all | head -1`: whoever read has seen enough. Python must not complain about it at exit."""
-    import os
-
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+
+
+def _unwritable(task: str, error: OSError) -> int:
+    """A report that could not be written, to a full disk say: told on standard error. Any other error goes on."""
+    try:
+        sys.stdout.flush()
+    except OSError as lost:
+        _reader_gone()
+        return _told(task, False, [f"standard output cannot be written: {lost.strerror}"], 2)
+    raise error
+
+
+def _open_streams() -> None:
+    """Started with closed standard streams (`inv start 2>&-`): what is opened next must not become one of them."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)
+
+
+def _help_instead() -> None:
+    """Invoke gives a flag after a task name to a positional argument that is still missing, and finds that out
+    only when the tasks before it have run: `inv stop restart-one --help` must stop nothing."""
+    words = sys.argv[1:]
+    asked = [place for place, word in enumerate(words) if word in ("-h", "--help")]
+    known = namespace().task_names if asked else ()
+    before = [word for word in words[: asked[0]] if word in known] if asked else []
+    if before:
+        Program(namespace=namespace(), name="inv", binary="inv").run(["inv", "--help", before[-1]], exit=False)
+        raise Exit(code=0)

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
-from ops.model import SCHEMA, Outcome, tally
+from ops.model import SCHEMA, Outcome, Reading, tally
 
 if TYPE_CHECKING:
     from ops.operations.look import HostReport, ServiceReport
@@ -63,6 +63,15 @@ def outcome_document(task: str, check: bool, outcomes: Sequence[Outcome], error:
     if error:
         document["error"] = error
     return json.dumps(document)
+
+
+def error_document(task: str, check: bool, error: str) -> str:
+    """What a task prints that came to nothing: the keys of its own document, and `error`."""
+    if task in ("status", "health"):
+        return mapping_line({"schema": SCHEMA, "task": task, "healthy": False, "hosts": {}, "error": error})
+    if task in ("tail", "alerts"):
+        return mapping_line({"schema": SCHEMA, "task": task, "hosts": {}, "error": error})
+    return outcome_document(task, check, [], error)
 
 
 def outcome_value(outcome: Outcome) -> dict[str, Any]:
@@ -189,13 +198,24 @@ def _checks(service: ServiceReport) -> str:
     failed = [reading for reading in service.probes if reading.ok is False]
     unknown = [reading for reading in service.probes if reading.ok is None]
     if failed:
-        return "; ".join(f"{reading.name}: {reading.detail}" for reading in failed)
+        return _shortened("; ".join(_distinct_faults(failed)))
     passed = len(service.probes) - len(unknown)
     said = f"{passed} of {len(service.probes)} ok" if service.probes else ""
     said += "".join(f"; {reading.name} could not be asked: {reading.detail}" for reading in unknown)
     if service.wanted != "up":
         said = "; ".join(part for part in (said, f"wanted {service.wanted}") if part)
     return said + ("; definition changed since it started" if service.stale else "")
+
+
+def _distinct_faults(failed: Sequence[Reading]) -> list[str]:
+    """What is wrong, without what follows from it: where nothing listens, every connection is refused."""
+    if any("nothing listens" in reading.detail for reading in failed):
+        failed = [reading for reading in failed if "refused" not in reading.detail]
+    return [f"{reading.name}: {reading.detail}" for reading in failed]
+
+
+def _shortened(text: str, most: int = 100) -> str:
+    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 def _advice(report: HostReport) -> list[str]:
@@ -262,11 +282,11 @@ class Progress:
         self._clock = clock
         self._waits: dict[str, tuple[float, str]] = {}
         self._shown = False
-        self._enabled = sys.stderr.isatty()
+        self.enabled = sys.stderr.isatty()
 
     def waiting(self, service: str, what: str) -> None:
         """Somebody waits for `what`; "" when that is over."""
-        if not self._enabled:
+        if not self.enabled:
             return
         if what:
             since, _ = self._waits.get(service, (self._clock(), ""))

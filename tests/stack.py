@@ -30,7 +30,7 @@ from tests.waiting import free_port, until
 
 PYTHON = sys.executable
 TINY = Path(__file__).parent / "tiny.py"  # a server that starts in milliseconds; see its first lines
-TASKS = "from ops.commands import namespace\n\nns = namespace()\n"
+TASKS = "from ops.commands import namespace\n\nns = namespace(__file__)\n"
 
 
 @dataclass
@@ -125,14 +125,16 @@ class Stack:
         }
         (self.folder / "inventory.yaml").write_text(yaml.safe_dump(said, sort_keys=False))
         (self.folder / "tasks.py").write_text(TASKS)
+        (self.folder / "invoke.json").write_text('{"tasks": {"dedupe": false}}')  # as the project has it
 
     # -- commands -------------------------------------------------------------------------------------------
 
     def popen(self, *args: str, env: Mapping[str, str] | None = None, **more: Any) -> subprocess.Popen[str]:
         """`inv ARGS` as a process of its own, not waited for."""
-        more = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
+        pipe = subprocess.PIPE
+        more = {"cwd": self.folder, "stdin": subprocess.DEVNULL, "stdout": pipe, "stderr": pipe, **more}
         child = subprocess.Popen(
-            [PYTHON, "-m", "invoke", *args], cwd=self.folder, env={**self.env, **(env or {})}, text=True, **more
+            [PYTHON, "-m", "invoke", *args], env={**self.env, **(env or {})}, text=True, **more
         )
         self._started.append(child)
         return child

@@ -23,7 +23,8 @@ from tests.waiting import until
 Announced = dict[str, tuple[str, str, str, str]]
 
 # What each service of the world has become, by its name, before the command is tried.
-RUNNING = ("up", "held", "unlinked", "mispid", "corrupt", "forgotten", "stopped", "unwell", "swapped", "stray", "worker")
+RUNNING = ("up", "held", "unlinked", "mispid", "corrupt", "forgotten", "stopped", "unwell", "swapped", "stray")
+RUNNING += ("worker",)
 GONE = ("fresh", "dead", "litter", "unwanted", "foreign", "byhand", "missing")
 HEALABLE = ("fresh", "up", "dead", "stopped", "unwell", "byhand", "held", "unlinked", "mispid", "corrupt", "forgotten")
 HEALABLE += ("litter", "unwanted", "worker")

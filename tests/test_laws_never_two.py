@@ -31,7 +31,7 @@ class Census(threading.Thread):
         self._prefix = f"{stack.name}/"
         self._over = threading.Event()
         self.looks = 0
-        self.twice: list[tuple[str, list[Process]]] = []
+        self.twice: list[tuple[str, list[str]]] = []
         self.failure: BaseException | None = None
 
     def run(self) -> None:
@@ -54,7 +54,8 @@ class Census(threading.Thread):
             # All were seen before this moment; those that live after it lived together.
             together = [one for one in several if process.alive(one)]
             if len(together) > 1:
-                self.twice.append((name, together))
+                shown = [f"{one} {process.describe(one.pid)} {lines[one]}" for one in together]
+                self.twice.append((name, shown))
         self.looks += 1
 
     def __enter__(self) -> Census:

@@ -97,7 +97,7 @@ def as_nobody(code: str) -> str:
     return said
 
 
-# -- identity ----------------------------------------------------------------------------------------------------
+# -- identity --------------------
 
 
 def test_a_process_is_its_pid_birth_and_boot(run: Run) -> None:
@@ -186,7 +186,7 @@ def test_a_name_with_parentheses_and_spaces_does_not_shift_the_fields(run: Run, 
         child.wait(timeout=10)
 
 
-# -- the table and trees -----------------------------------------------------------------------------------------
+# -- the table and trees --------------------
 
 
 def test_the_table_has_everybody_with_parents(run: Run) -> None:
@@ -227,7 +227,7 @@ def test_ancestors_are_this_process_and_all_above_it_and_never_pid_1() -> None:
     assert process.ancestors(process.table()) == above
 
 
-# -- what can be read of a process -------------------------------------------------------------------------------
+# -- what can be read of a process --------------------
 
 
 def test_command_lines_of_odd_processes(run: Run) -> None:
@@ -295,7 +295,7 @@ def test_terminal_is_told_only_when_the_output_is_one() -> None:
         os.close(theirs)
 
 
-# -- markers -----------------------------------------------------------------------------------------------------
+# -- markers --------------------
 
 
 def test_carrying_finds_marked_processes_by_prefix(run: Run) -> None:
@@ -321,7 +321,7 @@ def test_carrying_leaves_other_users_processes_out(run: Run) -> None:
     assert as_nobody(code) == str([f"{mine}/api/1"])
 
 
-# -- signals -----------------------------------------------------------------------------------------------------
+# -- signals --------------------
 
 
 def test_send_reaches_the_process_and_says_so(run: Run) -> None:
@@ -387,7 +387,7 @@ def test_f45_without_a_descriptor_nobody_is_taken_for_dead(run: Run) -> None:
     assert process.alive(one)
 
 
-# -- ending trees ------------------------------------------------------------------------------------------------
+# -- ending trees --------------------
 
 
 def end(*roots: Process, grace: float = 10.0, **more: float) -> process.Ending:
@@ -509,7 +509,7 @@ def test_law_6_end_is_bounded_even_when_there_is_always_another(run: Run) -> Non
     assert len(ending.ended) + len(ending.left) <= len(children)
 
 
-# -- the two ways of reading the table ---------------------------------------------------------------------------
+# -- the two ways of reading the table --------------------
 
 
 @linux

@@ -81,7 +81,7 @@ def within_child(code: str, **more: Any) -> subprocess.CompletedProcess[str]:
     return done
 
 
-# -- what it is ----------------------------------------------------------------------------------------------------
+# -- what it is --------------------
 
 
 def test_it_leads_a_session_of_its_own_in_its_folder(start: Start, tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_the_environment_is_exactly_what_was_given(start: Start, tmp_path: Path)
     assert dict(pair.decode().split("=", 1) for pair in pairs) == env
 
 
-# -- descriptors -----------------------------------------------------------------------------------------------------
+# -- descriptors --------------------
 
 
 def test_f24_no_descriptor_is_inherited_not_even_an_inheritable_one(start: Start, tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_listening_sockets_are_handed_over_under_their_numbers(start: Start, tmp
     assert path.read_text() == repr(ports)
 
 
-# -- output ------------------------------------------------------------------------------------------------------------
+# -- output --------------------
 
 
 def test_output_and_errors_are_appended_to_the_log(start: Start, tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_law_7_a_log_that_cannot_be_opened_keeps_no_service_down(start: Start, t
     assert not (tmp_path / "elsewhere").exists()
 
 
-# -- input -------------------------------------------------------------------------------------------------------------
+# -- input --------------------
 
 
 def test_f39_input_is_open_and_silent(start: Start, tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_f34_the_death_of_log_readers_is_no_signal_to_the_service(start: Start, 
     assert process.alive(one.process)
 
 
-# -- signals -----------------------------------------------------------------------------------------------------------
+# -- signals --------------------
 
 
 SPOILT = """
@@ -300,7 +300,7 @@ def test_other_threads_leave_the_signals_alone() -> None:
     assert failed == []
 
 
-# -- what cannot be started ------------------------------------------------------------------------------------------
+# -- what cannot be started --------------------
 
 
 def test_what_cannot_be_started_is_named(tmp_path: Path) -> None:
@@ -360,7 +360,7 @@ def test_f45_no_process_left_to_be_had_is_an_error_of_ours() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
-# -- how it ended ----------------------------------------------------------------------------------------------------
+# -- how it ended --------------------
 
 
 def test_exit_codes_of_children(start: Start) -> None:

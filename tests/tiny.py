@@ -31,7 +31,14 @@ import time
 
 port = int(sys.argv[1])
 flags = dict((word[2:].split("=", 1) + [""])[:2] for word in sys.argv[2:])
-HOLD = [sys.executable, "-S", "-c", "import time\nwhile True: time.sleep(60)"]
+HOLD = [sys.executable, "-S", "-c", "import time; time.sleep(600)"]  # longer than any test, yet not for ever
+
+
+def say(*words):
+    try:
+        os.write(1, (" ".join(map(str, words)) + "\n").encode())
+    except OSError:  # the disk of the log is full: a service runs on
+        pass
 
 
 def child(kind, listener):
@@ -46,7 +53,7 @@ def child(kind, listener):
         os._exit(0)
     if kind in ("holds", "lost"):
         os.set_inheritable(listener.fileno(), True)
-    print("child", os.getpid(), flush=True)
+    say("child", os.getpid())
     os.execve(HOLD[0], HOLD, {} if kind in ("bare", "lost") else dict(os.environ))
 
 
@@ -66,7 +73,7 @@ def main():
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGUSR1, lambda *_: flags.update(answer="500"))
     if "print" in flags:
-        print(flags["print"], flush=True)
+        say(flags["print"])
     if "exit" in flags:
         sys.exit(int(flags["exit"]))
     if "daemon" in flags and os.fork():
@@ -79,7 +86,7 @@ def main():
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((host, int(flags.get("other-port") or port)))
     listener.listen(128)
-    print("listening", os.getpid(), flush=True)
+    say("listening", os.getpid())
     if "child" in flags:
         child(flags["child"], listener)
     if "exit-after" in flags:

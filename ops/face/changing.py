@@ -5,9 +5,13 @@ Knows: when what is printed. Must not know: what a verb does.
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ops import inventory, render
@@ -29,20 +33,19 @@ def change(request: Request, json: bool, *, show_health: bool) -> int:
         return shown.broken_off(error)
     shown.finish(outcomes, notes)
     if show_health and not request.check:
-        _show_health(loaded, request, json, notes)
+        _show_health(shown, loaded, request, json, notes)
     shown.recap(outcomes)
-    return 2 if any(outcome.state == "failed" for outcome in outcomes) else 0
+    return 2 if shown.lost or any(outcome.state == "failed" for outcome in outcomes) else 0
 
 
-def _show_health(loaded: Inventory, request: Request, json: bool, notes: list[str]) -> None:
+def _show_health(shown: _Shown, loaded: Inventory, request: Request, json: bool, notes: list[str]) -> None:
     """A start ends with what one wants to know next; with --json standard output is for the one document."""
     if json:
-        print(_NO_MONITOR, file=sys.stderr)
+        shown.remark(_NO_MONITOR)
         return
-    report = reach.health(loaded, Request("health", request.only))
+    report = reach.health(loaded, Request("health", request.only, timeout=request.timeout))
     report = replace(report, warnings=tuple(text for text in report.warnings if text not in notes))
-    print("\n" + "\n".join(render.health_lines(report)) + "\n")
-    print(f"{_NO_MONITOR}\n")
+    shown.say(["", *render.health_lines(report), "", _NO_MONITOR, ""])
 
 
 class _Shown:
@@ -56,28 +59,45 @@ class _Shown:
         self._progress = render.Progress(time.monotonic)
         self._lock = threading.Lock()
         self._seen: list[Outcome] = []
+        self.lost = False  # whether something could not be printed that somebody would have read
+
+    def say(self, lines: Sequence[str]) -> None:
+        """Prints. A full disk, or a reader that is gone (`| head -1`), must not stop what is being done (law 7)."""
+        try:
+            print("\n".join(lines), flush=True)
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if error.errno != errno.EPIPE:
+                self.lost = True
+                self.remark(f"standard output cannot be written: {error.strerror}")
+
+    def remark(self, line: str) -> None:
+        """Prints to standard error, if that is possible."""
+        with contextlib.suppress(OSError):
+            print(line, file=sys.stderr, flush=True)
 
     def done(self, outcome: Outcome) -> None:
         with self._lock:
             self._seen.append(outcome)
             self._progress.clear()
             if not self._json:
-                print("\n".join(render.outcome_lines(outcome, self._width)), flush=True)
+                self.say(render.outcome_lines(outcome, self._width))
 
     def waiting(self, service: str, what: str) -> None:
-        with self._lock:
-            self._progress.waiting(service, what)
+        if self._progress.enabled:  # asked before the lock, for which a hundred starting services would queue up
+            with self._lock:
+                self._progress.waiting(service, what)
 
     def finish(self, outcomes: list[Outcome], notes: list[str]) -> None:
         self._progress.clear()
         if self._json:
-            print(render.outcome_document(self._request.task, self._request.check, outcomes), flush=True)
+            self.say([render.outcome_document(self._request.task, self._request.check, outcomes)])
         for note in notes:
-            print(render.coloured(f"note: {note}", "yellow", sys.stderr), file=sys.stderr)
+            self.remark(render.coloured(f"note: {note}", "yellow", sys.stderr))
 
     def recap(self, outcomes: list[Outcome]) -> None:
         if not self._json:
-            print("\n".join(render.recap_lines(outcomes, [self._host.name])), flush=True)
+            self.say(render.recap_lines(outcomes, [self._host.name]))
 
     def broken_off(self, error: BaseException) -> int:
         """After Ctrl-C or an error: what was done until then, and what to do next; the exit code."""
@@ -88,9 +108,9 @@ class _Shown:
         self._progress.clear()
         text = "\n".join(error.lines())
         if self._json:
-            print(render.outcome_document(self._request.task, self._request.check, self._seen, text), flush=True)
+            self.say([render.outcome_document(self._request.task, self._request.check, self._seen, text)])
         elif self._seen:
             self.recap(self._seen)
         for line in render.error_lines(error.lines()):
-            print(line, file=sys.stderr)
+            self.remark(line)
         return error.exit_code

@@ -5,6 +5,7 @@ Knows: when what is printed. Must not know: how it is found out.
 
 from __future__ import annotations
 
+import select
 import sys
 import time
 
@@ -17,9 +18,12 @@ from ops.operations.verbs import Request
 def report(request: Request, json: bool, watch: float | None) -> int:
     """Shows status or health, once or every `watch` seconds; exit code 2 when something is not well."""
     code = _report_once(request, json, "")
-    while watch is not None:
-        time.sleep(watch)
-        code = _report_once(request, json, "\033[H\033[2J" if sys.stdout.isatty() else "\n")
+    try:
+        while watch is not None:
+            time.sleep(watch)
+            code = _report_once(request, json, "\033[H\033[2J" if sys.stdout.isatty() else "\n")
+    except KeyboardInterrupt:
+        return 130
     return code
 
 
@@ -40,11 +44,22 @@ def _report_once(request: Request, json: bool, before: str) -> int:
 def tail(name: str, lines: int, follow: bool, json: bool) -> int:
     """Prints log lines until Ctrl-C, which is how following ends, or until the reader is gone."""
     loaded = inventory.load(inventory.locate())
-    names, found = reach.tail(loaded, name, lines, follow)
-    for key, text in found:
-        line = render.log_document(LOCALHOST, key, text) if json else render.log_line(key, text, names)
-        print(line, flush=follow)
+    names, found = reach.tail(loaded, name, lines, follow, _reader_gone)
+    try:
+        for key, text in found:
+            line = render.log_document(LOCALHOST, key, text) if json else render.log_line(key, text, names)
+            print(line, flush=follow)
+    except KeyboardInterrupt:
+        return 130
     return 0
+
+
+def _reader_gone() -> bool:
+    """Whether nobody reads standard output any more; without asking, `inv tail all | head -1` would end only when
+    the next line comes. (macOS; not run on a Mac.)"""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def alerts(lines: int, json: bool) -> int:

@@ -60,13 +60,13 @@ def health(inventory: Inventory, request: Request) -> HostReport:
 
 
 def tail(
-    inventory: Inventory, name: str, lines: int, follow: bool
+    inventory: Inventory, name: str, lines: int, follow: bool, stop: Callable[[], bool]
 ) -> tuple[list[str], Iterator[tuple[str, str]]]:
     """The names of the logs that are read, and their lines as they come, harmless to print."""
     from ops.operations import logbook
 
     site = _quiet(inventory, Request("tail"))
-    return list(logbook.paths(site, name)), logbook.tail(site, name, lines, follow, lambda: False)
+    return list(logbook.paths(site, name)), logbook.tail(site, name, lines, follow, stop)
 
 
 def alerts(inventory: Inventory, lines: int) -> list[str]:

@@ -20,9 +20,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ops.errors import OpsError
 from ops.model import Process
+
+if TYPE_CHECKING:
+    import psutil
 
 LINUX = sys.platform.startswith("linux")
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -104,7 +108,7 @@ def _entry_from_proc(pid: int) -> Entry | None:
 _LETTERS = {"stopped": "T", "tracing-stop": "t", "zombie": "Z", "dead": "X", "disk-sleep": "D"}
 
 
-def _entry_from_psutil(pid: int) -> Entry | None:  # pragma: no cover - macOS; not run on a Mac
+def _entry_from_psutil(pid: int) -> Entry | None:  # macOS; not run on a Mac
     import psutil
 
     try:
@@ -112,21 +116,28 @@ def _entry_from_psutil(pid: int) -> Entry | None:  # pragma: no cover - macOS; n
         with process.oneshot():
             # `_ident` holds the birth as the kernel recorded it; create_time() moves with clock steps (7.1+).
             birth = getattr(process, "_ident", (pid, None))[1] or process.create_time()
-            zombie = process.status() == psutil.STATUS_ZOMBIE
-            times = None if zombie else process.cpu_times()
-            return Entry(
-                pid=pid,
-                ppid=process.ppid(),
-                session=os.getsid(pid),
-                birth=float(birth),
-                state=_LETTERS.get(process.status(), "S"),
-                cpu=times.user + times.system if times else 0.0,
-                rss=0 if zombie else process.memory_info().rss,
-            )
-    except psutil.AccessDenied:
-        return Entry(pid, 0, 0, 0.0, "S", 0.0, 0)
+            cpu, rss = _use(process)
+            state = _LETTERS.get(process.status(), "S")
+            return Entry(pid, process.ppid(), _session(pid), float(birth), state, cpu, rss)
     except (psutil.Error, OSError):
         return None
+
+
+def _session(pid: int) -> int:
+    with contextlib.suppress(OSError):  # POSIX lets a system refuse to tell it of another session's process
+        return os.getsid(pid)
+    return 0
+
+
+def _use(process: psutil.Process) -> tuple[float, int]:
+    """CPU seconds and bytes resident; zeros for another user's process, whose use macOS does not tell."""
+    import psutil
+
+    try:
+        times = process.cpu_times()
+        return times.user + times.system, process.memory_info().rss
+    except psutil.Error:
+        return 0.0, 0
 
 
 def pids() -> list[int]:

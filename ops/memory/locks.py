@@ -4,7 +4,9 @@ Knows: flock, who holds a lock. Must not know: what is locked.
 
 flock and not a lock file that exists or not: a killed holder leaves nothing stale. The file is never removed (two
 could then hold "it"). Its text names the last holder for messages, and a turn: a reader that finds the turn it saw
-before knows that nobody held the lock in between. The text has a fixed size, so that a full disk can still take it.
+before knows that nobody held the lock in between. It is odd while the lock is held, and after a holder was killed: a
+look taken meanwhile may have missed what that holder did. The text has a fixed size, so that a full disk
+still takes it.
 """
 
 from __future__ import annotations
@@ -51,8 +53,8 @@ def held(path: str, instead: Sequence[str], timeout: float, by: str) -> Iterator
         if folder is None or folder not in _folders.held:
             _flock(descriptor, timeout, os.path.basename(path))
         if folder is None:
-            last = _turn(_text(descriptor))
-            yield last if _sign(descriptor, last + 1, by) else UNCOUNTED
+            with _signed(descriptor, by) as last:
+                yield last
         else:
             _folders.held.append(folder)
             try:
@@ -61,6 +63,17 @@ def held(path: str, instead: Sequence[str], timeout: float, by: str) -> Iterator
                 _folders.held.remove(folder)
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _signed(descriptor: int, by: str) -> Iterator[int]:
+    last = _turn(_text(descriptor))
+    mine = last + 1 + last % 2
+    counted = _sign(descriptor, mine, by) and last % 2 == 0
+    try:
+        yield last if counted else UNCOUNTED
+    finally:
+        _sign(descriptor, mine + 1, by)
 
 
 def turn(path: str) -> int:
@@ -126,7 +139,7 @@ def _text(descriptor: int) -> bytes:
 
 def _turn(text: bytes) -> int:
     number = _parse(text).get("turn")
-    return number if isinstance(number, int) else 0
+    return number if isinstance(number, int) and number >= 0 else 0
 
 
 def _parse(text: bytes) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import contextlib
 import hashlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -120,7 +121,7 @@ class State:
         if found.st_uid != os.geteuid():
             raise self._another_user(found.st_uid)
         remembered = read_json(os.path.join(self.path, "stack.json")).get("root")
-        if remembered and remembered != self.root and not os.environ.get("OPS_STATE"):
+        if isinstance(remembered, str) and remembered != self.root and not os.environ.get("OPS_STATE"):
             raise StateError(
                 f"the stack {self.stack.name!r} already runs from {remembered}; this is {self.root}",
                 wanted="one folder per stack name and user",
@@ -206,7 +207,7 @@ class State:
         log_file = said.get("log_file")
         pair = tuple(log_file) if isinstance(log_file, list) and len(log_file) == 2 else None
         record: Record | None = _parse(Record, {**said, "process": process, "log_file": pair})
-        return record
+        return record if record and record.service == name and _sane(record) else None
 
     def recorded(self) -> list[str]:
         """The names of all services that have a record, whether or not the inventory still names them."""
@@ -236,6 +237,9 @@ class State:
 
     def freeze(self, values: Mapping[str, Any], by: str) -> None:
         """Keeps environment and program of some services for every later spawner; writes only what changed."""
+        old = self.frozen()
+        if {**old, **values} == old:
+            return  # as it is at every start but the first: nobody has to wait for the lock
         with self._lock("wanted.lock", _WANTED_LOCK_TIME, by):
             old = self.frozen()
             new = {**old, **values}
@@ -282,10 +286,19 @@ def _parse(kind: Any, said: Any) -> Any:
         declared = kind.__dataclass_fields__[name].type
         if not isinstance(value, _TYPES[declared]) or (isinstance(value, bool) and declared != "bool"):
             return None
+        if isinstance(value, int) and abs(value) >= 1 << 63:  # no counter of ours, and more than a float can take
+            return None
     try:
         return kind(**known)
     except TypeError:
         return None
+
+
+def _sane(record: Record) -> bool:
+    """Whether its values can be used to end it: garbage that happens to have the right types is garbage too."""
+    port = 0 if record.port is None else record.port
+    known = f"SIG{record.stop_signal}" in signal.Signals.__members__
+    return known and 0 <= record.grace <= 1e6 and 0 <= port <= 65535 and record.process.pid > 1
 
 
 _NONE = type(None)

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ops.errors import SpawnError
+from ops.host import process
 from ops.host.spawn import Launch
 from ops.memory.state import State
 from ops.model import Host, Service
@@ -55,7 +56,7 @@ def frozen(state: State, service: Service, *, refresh: bool = False) -> dict[str
     kept = kept if isinstance(kept, dict) else {}
     env = kept.get("env")
     programs = kept.get("programs")
-    if not isinstance(env, dict) or not all(isinstance(value, str) for value in env.values()):
+    if not isinstance(env, dict) or "PATH" not in env or not all(isinstance(v, str) for v in env.values()):
         env = capture()
     return {"env": env, "programs": programs if isinstance(programs, dict) else {}}
 
@@ -97,8 +98,8 @@ def _resolve(word: str, cwd: str, kept: Mapping[str, Any], service: Service) -> 
         found = found or shutil.which(word, path=kept["env"]["PATH"])
     if found is None:
         raise SpawnError(
-            f"its program {word!r} was not found"
-            + ("" if "/" in word else f" on the PATH it was frozen with, {kept['env']['PATH']}"),
+            f"its program {word!r} was not found",
+            wanted="" if "/" in word else f"it on the PATH frozen for {service.name}: {kept['env']['PATH']}",
             next=f"install it, or from a shell that finds it: inv start --only {service.name} --refresh-env",
         )
     return os.path.join(cwd, found)
@@ -111,13 +112,18 @@ def _executable(path: str) -> bool:
 def _env_file(path: str) -> dict[str, str]:
     """KEY=VALUE lines of a private file. Errors name the file and the line, never a value."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:  # an editor may have put a byte order mark in front
             found = os.fstat(file.fileno())
-            lines = file.read().splitlines()
+            lines = file.read().split("\n")  # splitlines() would split a value at a form feed, too
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
         raise SpawnError(f"its env_file {path}: {why}") from error
-    if found.st_uid != os.geteuid() or found.st_mode & 0o077:
+    if found.st_uid != os.geteuid():
+        raise SpawnError(
+            f"its env_file {path} belongs to user {process.user_name(found.st_uid)}",
+            wanted="a file of your own with mode 0600",
+        )
+    if found.st_mode & 0o077:
         raise SpawnError(
             f"its env_file {path} may be read by others",
             wanted="a file of your own with mode 0600",

@@ -9,13 +9,14 @@ intent wins: whoever waited for the lock and finds a newer wish drops its own.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ops.errors import OpsError
 from ops.host import process
-from ops.host.listeners import listening
+from ops.host.listeners import listeners, listening
 from ops.memory.state import Wish
 from ops.model import Outcome, Process, Reading, Service
 from ops.operations import asking, environment, public, tree
@@ -24,24 +25,25 @@ from ops.operations.order import critical_first, dependents, in_sequence, with_n
 from ops.operations.plans import Look, plan_restart, plan_start, plan_stop
 from ops.operations.sight import Sight, Surroundings, see, strays
 from ops.operations.site import Site
-from ops.operations.unwell import not_well
-
-_TRIES = 10  # looks again when somebody else changed the service meanwhile
+from ops.operations.unwell import may_listen_yet, not_well
 
 
 def start(site: Site, only: Sequence[str] = (), *, refresh: bool = False) -> list[Outcome]:
     """Every chosen service up and healthy, with the services that they need, in order of `needs`."""
-    return _start(site, with_needs(site.host, site.chosen(only)), refresh=refresh)
+    chosen = with_needs(site.host, site.chosen(only))
+    return _start(site, chosen, _wish(site, chosen, up=True), refresh=refresh)
 
 
-def start_exactly(site: Site, names: Sequence[str]) -> list[Outcome]:
-    """The named services up and healthy, without whatever else they need."""
-    return _start(site, [service for service in site.host.services if service.name in names])
+def start_exactly(site: Site, wishes: Mapping[str, Wish]) -> list[Outcome]:
+    """The services of these wishes up and healthy, without whatever else they need."""
+    return _start(site, [service for service in site.host.services if service.name in wishes], wishes)
 
 
-def _start(site: Site, chosen: Sequence[Service], *, refresh: bool = False) -> list[Outcome]:
-    wishes = _wish(site, chosen, up=True)
+def _start(
+    site: Site, chosen: Sequence[Service], wishes: Mapping[str, Wish], *, refresh: bool = False
+) -> list[Outcome]:
     looks = look_at(site, chosen, refresh=refresh)
+    _freeze(site, [one for one in chosen if plan_start(one, looks[one.name]).do in ("spawn", "restart")], refresh)
     by_name = {service.name: service for service in chosen}
 
     def work(name: str, settled: Mapping[str, Outcome]) -> Outcome:
@@ -53,13 +55,22 @@ def _start(site: Site, chosen: Sequence[Service], *, refresh: bool = False) -> l
     return in_order(site, names, {service.name: service.needs for service in chosen}, work)
 
 
+def _freeze(site: Site, services: Sequence[Service], refresh: bool) -> None:
+    """Keeps what all of them will be launched with in one write; one by one they would queue up for its lock."""
+    kept = {}
+    for service in services if not site.check else ():
+        with contextlib.suppress(OpsError):  # launching it will say why
+            kept[service.name] = environment.prepare(site.host, site.state, service, refresh=refresh)[1]
+    site.state.freeze(kept, site.by)
+
+
 def _start_one(site: Site, service: Service, look: Look, wish: Wish, *, refresh: bool) -> Outcome:
     return converge(
         site,
         Convergence(
             service.name,
             "start",
-            lambda: look,
+            lambda: _certain(site, service, look),
             lambda seen: plan_start(service, seen),
             lambda seen, plan: _carry_out_start(site, service, seen, plan, wish, refresh),
         ),
@@ -110,7 +121,7 @@ def restart_one(
     thing = Convergence(
         service.name,
         action,
-        lambda: look_at(site, [service], probing=False, refresh=refresh)[service.name],
+        lambda: _certain(site, service, look_at(site, [service], probing=False, refresh=refresh)[service.name]),
         lambda seen: plan_restart(service, seen),
         lambda seen, plan: _carry_out_restart(site, service, plan, wish, action, refresh),
     )
@@ -189,23 +200,36 @@ def _carry_out_start(
 ) -> Outcome:
     """Carries the plan out under the lock, provided that what it was made from still holds; else looks anew."""
     before = look.state
-    for _ in range(_TRIES):
-        site.checkpoint()
-        with site.state.changing(service.name, lock_time(site, service), site.by) as turn:
-            newer = _superseded(site, service, wish)
-            if newer:
-                return newer
-            if turn == look.turn and _still(service, look.sight):
-                if plan.idle:
-                    return plan.outcome(service.name, "start")
-                root, how = _act(site, service, look, plan, refresh)
-                break
-        look = replace(look_at(site, [service], refresh=refresh)[service.name], needs_down=look.needs_down)
-        plan = plan_start(service, look)
-    else:
-        why = "it kept changing while it was looked at"
-        return Outcome(service.name, "start", "failed", before, look.state, why)
+    site.checkpoint()
+    with site.state.changing(service.name, lock_time(site, service), site.by) as turn:
+        newer = superseded(site, service, wish)
+        if newer:
+            return newer
+        if turn != look.turn or not _still(service, look.sight):
+            look = _look_again(service, look, see(site.state, service, Surroundings(site.host, site.state)))
+            plan = plan_start(service, look)
+        if plan.idle:
+            return replace(plan.outcome(service.name, "start"), before=before)
+        root, how = _act(site, service, look, plan, refresh)
     return _finish(site, service, "start", before, root, how, wish, changed=plan.do != "wait")
+
+
+def _look_again(service: Service, look: Look, sight: Sight) -> Look:
+    """The look under the lock. What a process answered before still holds; a new one is still to be asked."""
+    if sight.root == look.sight.root:
+        return replace(look, sight=sight, state=asking.judge(service, sight, look.readings))
+    state = "starting" if sight.state == "up" else sight.state
+    return replace(look, sight=sight, state=state, readings=(), untidy="")
+
+
+def _certain(site: Site, service: Service, look: Look) -> Look:
+    """A stranger on its port is believed when seen while nobody changes the service: before, it may have been the
+    service itself, come or gone between the looks at processes and at ports."""
+    if look.state != "foreign":
+        return look
+    lock = site.state.changing(service.name, lock_time(site, service), site.by)
+    with contextlib.nullcontext() if site.check else lock:
+        return _look_again(service, look, see(site.state, service, Surroundings(site.host, site.state)))
 
 
 def _still(service: Service, sight: Sight) -> bool:
@@ -216,7 +240,7 @@ def _still(service: Service, sight: Sight) -> bool:
     return service.port is None or seen or not listening(service.port)
 
 
-def _superseded(site: Site, service: Service, wish: Wish, *, exactly: bool = False) -> Outcome | None:
+def superseded(site: Site, service: Service, wish: Wish, *, exactly: bool = False) -> Outcome | None:
     """A skipped outcome when somebody has wanted something else since; `exactly`: or has wanted it anew."""
     newest = site.state.wish(service.name)
     if newest.generation <= wish.generation or (newest.up == wish.up and not exactly):
@@ -245,7 +269,7 @@ def _act(site: Site, service: Service, look: Look, plan: Plan, refresh: bool) ->
 
 def _carry_out_stop(site: Site, service: Service, plan: Plan, wish: Wish) -> Outcome:
     with site.state.changing(service.name, lock_time(site, service), site.by):
-        newer = _superseded(site, service, wish)
+        newer = superseded(site, service, wish)
         if newer:
             return newer
         sight = see(site.state, service, Surroundings(site.host, site.state))
@@ -261,7 +285,7 @@ def _carry_out_restart(
     site: Site, service: Service, plan: Plan, wish: Wish, action: str, refresh: bool
 ) -> Outcome:
     with site.state.changing(service.name, lock_time(site, service), site.by):
-        newer = _superseded(site, service, wish, exactly=True)
+        newer = superseded(site, service, wish, exactly=True)
         if newer:
             return replace(newer, action=action)
         sight = see(site.state, service, Surroundings(site.host, site.state))
@@ -286,21 +310,39 @@ def _finish(
     until = site.deadline(service.start_timeout)
     while True:
         verdict = asking.wait_ready(site, service, root, until)
+        if verdict.ready and _serves(service, root):
+            return _up(site, service, action, before, root, how, begun, changed=changed)
         sight = see(site.state, service, Surroundings(site.host, site.state))
         port = asking.port_reading(service, sight, tree.ports_of(sight))
         if verdict.ready and sight.root == root and (port is None or port.ok or not port.restart):
-            tree.ready(site, service, root)
-            why = f"{how}, pid {root.pid}, healthy after {time.monotonic() - begun:.1f} s"
-            return Outcome(service.name, action, "changed" if changed else "ok", before, "up", why)
+            return _up(site, service, action, before, root, how, begun, changed=changed)
         # Whoever holds the lock now may be replacing it: what is there is only certain once they are done.
         with site.state.changing(service.name, lock_time(site, service), site.by):
-            newer = _superseded(site, service, wish, exactly=action != "start")
+            newer = superseded(site, service, wish, exactly=action != "start")
             if newer:
                 return replace(newer, action=action, before=before)
             sight = see(site.state, service, Surroundings(site.host, site.state))
             if sight.root and sight.origin == "marker":
                 # It put itself in the background: who carries its marker and listens on its port is the service.
                 tree.adopt(site, service, sight)
+        if time.monotonic() < until and may_listen_yet(service, root, verdict, sight):
+            asking.pause(site, 0.1)
+            continue
         if sight.root in (None, root) or time.monotonic() >= until:
             return not_well(site, service, action, before, root, verdict, sight, port)
         root = sight.root
+
+
+def _serves(service: Service, root: Process) -> bool:
+    """Whether this very process lives and listens on the port itself, which is the rule: then nobody else has to be
+    looked at. What only a child of it does is seen by looking at the whole machine."""
+    own = service.port is None or bool(listeners([service.port], [root.pid]))
+    return own and process.alive(root)
+
+
+def _up(
+    site: Site, service: Service, action: str, before: str, root: Process, how: str, begun: float, *, changed: bool
+) -> Outcome:
+    tree.ready(site, service, root)
+    why = f"{how}, pid {root.pid}, healthy after {time.monotonic() - begun:.1f} s"
+    return Outcome(service.name, action, "changed" if changed else "ok", before, "up", why)

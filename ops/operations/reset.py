@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from ops.errors import OpsError
 from ops.host.listeners import listeners
+from ops.memory.state import Wish
 from ops.model import Outcome, Service
 from ops.operations import lifecycle, ports, tree
 from ops.operations.converge import Convergence, Plan, converge, in_order
@@ -25,11 +26,12 @@ def reset(site: Site, only: Sequence[str] = ()) -> list[Outcome]:
     chosen = site.chosen(only)
     others = () if only else strays(site.host, site.state)
     gone = [service.name for service in others]
+    wishes: Mapping[str, Wish] = {}
     if not site.check:
         names = [service.name for service in chosen]
-        site.state.want(names, site.by, lambda wish: replace(wish, up=True), anew=True)
-    cleared = {outcome.service: outcome for outcome in _clear(site, (*chosen, *others))}
-    begun = [one.name for one in chosen if not site.check and cleared[one.name].state != "failed"]
+        wishes = site.state.want(names, site.by, lambda wish: replace(wish, up=True), anew=True)
+    cleared = {outcome.service: outcome for outcome in _clear(site, (*chosen, *others), wishes)}
+    begun = {name: wish for name, wish in wishes.items() if cleared[name].state == "changed"}
     outcomes = {name: _announced(one) if site.check and name not in gone else one for name, one in cleared.items()}
     for name, outcome in outcomes.items():
         if name not in begun:
@@ -40,7 +42,7 @@ def reset(site: Site, only: Sequence[str] = ()) -> list[Outcome]:
     return list(outcomes.values())
 
 
-def _clear(site: Site, services: Sequence[Service]) -> list[Outcome]:
+def _clear(site: Site, services: Sequence[Service], wishes: Mapping[str, Wish]) -> list[Outcome]:
     by_name = {service.name: service for service in services}
     quiet = replace(site, done=lambda outcome: None)
     looks = lifecycle.look_at(site, services, probing=False)
@@ -52,7 +54,7 @@ def _clear(site: Site, services: Sequence[Service]) -> list[Outcome]:
             "reset",
             lambda: looks[name],
             lambda look: _plan(service, look, stray=service not in site.host.services),
-            lambda look, plan: _carry_out(site, service, plan),
+            lambda look, plan: _carry_out(site, service, plan, wishes.get(name)),
         )
         return converge(quiet, thing)
 
@@ -71,8 +73,11 @@ def _plan(service: Service, look: Look, *, stray: bool) -> Plan:
     return Plan("end", look.state, "down", "cleared")
 
 
-def _carry_out(site: Site, service: Service, plan: Plan) -> Outcome:
+def _carry_out(site: Site, service: Service, plan: Plan, wish: Wish | None) -> Outcome:
     with site.state.changing(service.name, lifecycle.lock_time(site, service), site.by):
+        newer = lifecycle.superseded(site, service, wish, exactly=True) if wish else None
+        if newer:
+            return newer
         sight = see(site.state, service, Surroundings(site.host, site.state))
         done = [tree.end(site, service)] if sight.members else []
         done += _free(site, service)

@@ -55,8 +55,11 @@ class Sight:
 
     @property
     def ready(self) -> bool:
-        """Whether its probes have passed since this process started."""
-        return bool(self.record and self.record.process == self.root and self.record.ready_at)
+        """Whether its probes have passed since this run of it started. What a dead one left listening on its port
+        (its child, with the same run) is no start under way."""
+        if self.record is None or not self.record.ready_at:
+            return False
+        return self.record.process == self.root or (self.run != "" and self.run == self.record.run)
 
 
 class Surroundings:
@@ -102,7 +105,7 @@ def see(
     own: tuple[Listener, ...] = ()
     strangers: tuple[Listener, ...] = ()
     if service.port is not None and (port or root is None):
-        own, strangers = _ports(service.port, members, around)
+        own, strangers = _ports(service, members, around)
         members = _with_holders(members, own, around)
     return _sight(service, record, root, origin, run, members, own, strangers, around)
 
@@ -173,16 +176,35 @@ def same_command(words: Sequence[str], declared: Sequence[str], executable: str 
     a script with its interpreter in front (#!), or the one-line title that npm gives itself."""
     if len(words) == 1 and " " in words[0]:
         words = words[0].split() or words  # a title is no shell's text: a quote or backslash in it means nothing
-        declared = ["npm", "exec", *declared[1:]] if os.path.basename(declared[0]) == "npx" else declared
+        declared = _npm_title(declared)
     if list(words[1:]) == list(declared[1:]) and _same_program(words[0], declared[0], executable):
         return True
     return len(words) > 1 and list(words[2:]) == list(declared[1:]) and _same_name(words[1], declared[0])
 
 
+def _npm_title(declared: Sequence[str]) -> Sequence[str]:
+    """The words npm titles itself with when it runs this: npx is `npm exec`, and npm's own options and the `--`
+    that ends them are left out (for npx the first word that is no option ends them as well)."""
+    program, rest = declared[0], list(declared[1:])
+    npx = os.path.basename(program) == "npx"
+    if not npx and os.path.basename(program) != "npm":
+        return declared
+    ends = [place for place, word in enumerate(rest) if word == "--" or (npx and not word.startswith("-"))]
+    end = ends[0] if ends else len(rest)
+    after = rest[end + 1 :] if rest[end : end + 1] == ["--"] else rest[end:]
+    before = [word for word in rest[:end] if not word.startswith("-")]
+    return ["npm", "exec", *after] if npx else [program, *before, *after]
+
+
 def _same_program(word: str, declared: str, executable: str | None) -> bool:
     if _same_name(word, declared):
         return True
-    return bool(executable) and os.path.realpath(declared) == os.path.realpath(str(executable))
+    if not executable:
+        return False
+    import shutil
+
+    path = declared if "/" in declared else shutil.which(declared) or declared
+    return os.path.realpath(path) == os.path.realpath(executable)
 
 
 def _same_name(word: str, declared: str) -> bool:
@@ -205,12 +227,20 @@ def tree_of(tops: Iterable[Process], around: Surroundings) -> tuple[Process, ...
 
 
 def _ports(
-    port: int, members: tuple[Process, ...], around: Surroundings
+    service: Service, members: tuple[Process, ...], around: Surroundings
 ) -> tuple[tuple[Listener, ...], tuple[Listener, ...]]:
-    found = around.listeners.get(port, ())
+    found = around.listeners.get(service.port, ()) if service.port is not None else ()
     pids = {member.pid for member in members}
-    own = tuple(listener for listener in found if pids & set(listener.pids))
+    own = tuple(one for one in found if pids & set(one.pids) or _newborn(one, service, around))
     return own, tuple(listener for listener in found if listener not in own)
+
+
+def _newborn(listener: Listener, service: Service, around: Surroundings) -> bool:
+    """Whether a process holds it that carries the marker but did not yet when this look looked for it."""
+    prefix = environment.marker(around.host.stack.name, service.name, around.state.tag)
+    pids = set(listener.pids) - process.ancestors(around.table)
+    mine = [pid for pid in pids if process.owner(pid) == os.geteuid()]
+    return any((process.variable(pid, environment.MARKER) or "").startswith(prefix) for pid in mine)
 
 
 def _with_holders(

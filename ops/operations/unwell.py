@@ -31,7 +31,7 @@ def not_well(
     else:
         seen = _ended(root, sight) if sight.root is None else _unwell(service, verdict, port)
         advice = f"inv tail {service.name}"
-    after = asking.judge(service, sight, verdict.readings)
+    after = asking.judge(service, sight, (*verdict.readings, *([port] if port else [])))
     wanted = f"{service.name} healthy within {service.start_timeout:g} s"
     if site.timeout is not None and site.timeout < service.start_timeout:
         wanted = f"{service.name} healthy within {site.timeout:g} s (--timeout)"
@@ -45,6 +45,15 @@ def not_well(
         seen,
         more=(f"wanted: {wanted}", *lines, f"next:   {advice}"),
     )
+
+
+def may_listen_yet(service: Service, root: Process, verdict: asking.Verdict, sight: Sight) -> bool:
+    """Whether only the listening on its port is missing: its probes pass, or it went to the background (ended well
+    and left processes), and nobody else has the port."""
+    if service.port is None or sight.state == "foreign":
+        return False
+    backgrounded = sight.root is None and bool(sight.leftovers) and spawn.exit_code(root.pid) == 0
+    return backgrounded or (verdict.ready and sight.root == root)
 
 
 def _ended(root: Process, sight: Sight) -> str:
