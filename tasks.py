@@ -3,5 +3,5 @@
 from ops import dev
 from ops.commands import namespace
 
-ns = namespace()
+ns = namespace(__file__)
 ns.add_task(dev.run_tests)

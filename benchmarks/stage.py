@@ -71,14 +71,13 @@ class Stage:
     def bare_loop(self) -> float:
         """Seconds that the same services take when spawned by a loop and waited for. They are ended again."""
         children: list[subprocess.Popen[bytes]] = []
+        null = subprocess.DEVNULL
         begun = time.perf_counter()
         try:
             for port in self.ports:
                 argv = [sys.executable, "-S", SERVER, str(port)]
-                quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
-                children.append(
-                    subprocess.Popen(argv, cwd=self.folder, env=self.env, start_new_session=True, **quiet)
-                )
+                more = {"stdin": null, "stdout": null, "stderr": null, "cwd": self.folder, "env": self.env}
+                children.append(subprocess.Popen(argv, start_new_session=True, **more))  # type: ignore[call-overload]
             for port in self.ports:
                 while not answers(port):
                     time.sleep(0.002)

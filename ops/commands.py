@@ -35,6 +35,9 @@ _HELP = {
 }
 
 
+_WITH_POSITIONAL = ("restart-one", "kill-port", "hold", "release", "tail")
+
+
 def _task(*positional: str) -> Callable[[Body], Any]:
     """An Invoke task as all of ours are: no automatic one-letter flags, help for every flag, `only` repeatable."""
 
@@ -164,9 +167,10 @@ def check_inventory(c: Context, json: bool = False) -> None:
 def namespace(tasks_file: str = "") -> Collection:
     """All commands as Invoke's collection, for tasks.py and for the console script.
 
-    A tasks.py that names itself (`__file__`) has the inventory beside it used wherever `inv -r FOLDER` is typed."""
-    beside = os.path.join(os.path.dirname(os.path.abspath(tasks_file)), "inventory.yaml")
-    if tasks_file and os.path.exists(beside):
+    A tasks.py that names itself (`__file__`) has the inventory beside it used wherever `inv -r FOLDER` is typed, and
+    no other when that is missing."""
+    if tasks_file:
+        beside = os.path.join(os.path.dirname(os.path.abspath(tasks_file)), "inventory.yaml")
         os.environ.setdefault("OPS_INVENTORY", beside)
     made = Collection()
     for one in (
@@ -296,6 +300,7 @@ def _ended(task: str, json: bool, body: Callable[[], int]) -> None:
     _open_streams()
     _help_instead()
     try:
+        _refuse_misread_flags()
         code = body()
         sys.stdout.flush()
     except OpsError as error:
@@ -343,6 +348,15 @@ def _open_streams() -> None:
     os.close(descriptor)
     sys.stdout = sys.stdout or open(1, "w", closefd=False)
     sys.stderr = sys.stderr or open(2, "w", closefd=False)
+
+
+def _refuse_misread_flags() -> None:
+    """`inv stop restart-one --bogus`: Invoke would stop everything before it finds that --bogus is no service."""
+    words = sys.argv[1:]
+    flags = {f"--{name}" for name in (*_HELP, "name", "port", "dry", "debug", "echo", "pty", "hide")}
+    for task, word in zip(words, words[1:], strict=False):
+        if task in _WITH_POSITIONAL and word.startswith("-") and word.split("=")[0] not in flags:
+            raise UsageError(f"{task}: unknown flag {word!r}, or a name is missing", next=f"inv {task} --help")
 
 
 def _help_instead() -> None:

@@ -30,6 +30,8 @@ from tests.waiting import free_port, until
 
 PYTHON = sys.executable
 TINY = Path(__file__).parent / "tiny.py"  # a server that starts in milliseconds; see its first lines
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # pytest in the background of a script: children would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 TASKS = "from ops.commands import namespace\n\nns = namespace(__file__)\n"
 
 

@@ -331,9 +331,7 @@ def test_a_log_path_that_is_not_writable_keeps_no_service_down(open_stack: Stack
     assert re.fullmatch(r"ended pid \d+", stopped.outcomes["worker"]["detail"])  # it ran
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"{", b'{"schema": 1, "process": {"pid": "x"}}', b"[1, 2]", b"\xff\x00" * 9, b"[" * 100_000]
-)
+@pytest.mark.parametrize("content", [b"", b"{", b'{"schema": 1, "process": {"pid": "x"}}', b"[" * 100_000])
 def test_f48_a_corrupt_record_is_rebuilt_from_what_runs(stack: Stack, content: bytes) -> None:
     stack.tiny()
     stack.write()

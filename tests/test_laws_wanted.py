@@ -163,6 +163,42 @@ def test_law_4_the_last_of_two_opposite_wishes_wins(stack: Stack) -> None:
     assert len(stack.running()) == 1
 
 
+def test_law_4_a_stop_during_a_reset_holds(stack: Stack) -> None:
+    """The second half of a reset is no new wish: who said stop in between has said the last word."""
+    stack.tiny("api", "--deaf", grace=3)
+    stack.write()
+    stack.ok("start")
+    record = stack.state / "services" / "api.json"
+    first = stack.popen("reset", "--json")
+    until(lambda: json.loads(record.read_text())["stopping"])
+    last = stack.popen("stop", "--json")
+    until(lambda: not wanted(stack)["api"]["up"])
+    (reset,) = json.loads(first.communicate(timeout=60)[0])["outcomes"]
+    assert (reset["state"], last.wait(60)) == ("skipped", 0), reset
+    assert not wanted(stack)["api"]["up"]
+    assert not stack.running()
+
+
+def test_law_4_a_restart_during_a_reset_is_not_undone(stack: Stack) -> None:
+    """A reset that waited for the lock while somebody restarted the service leaves the new one alone."""
+    stack.tiny("api", "--deaf", "--print=begun", grace=3)
+    stack.write()
+    stack.ok("start")
+    record = stack.state / "services" / "api.json"
+    first = stack.popen("restart-one", "api", "--json")
+    until(lambda: json.loads(record.read_text())["stopping"])
+    generation = wanted(stack)["api"]["generation"]
+    waiting = stack.popen("reset", "--json")
+    until(lambda: wanted(stack)["api"]["generation"] > generation)
+    last = stack.popen("restart-one", "api", "--json")
+    until(lambda: wanted(stack)["api"]["generation"] > generation + 1)
+    found = [json.loads(command.communicate(timeout=60)[0])["outcomes"][0] for command in (first, waiting, last)]
+    assert found[0]["state"] in ("changed", "skipped"), found
+    assert [one["state"] for one in found[1:]] == ["skipped", "changed"], found
+    assert len(stack.running()) == 1
+    assert (stack.state / "logs" / "api.log").read_text().count("begun") == 3
+
+
 def test_law_4_wishes_of_many_at_once_are_all_kept(stack: Stack) -> None:
     names = [f"s{number}" for number in range(8)]
     for name in names:

@@ -246,6 +246,16 @@ def test_law_2_a_marker_of_another_stack_service_or_user_is_not_ours(place: Plac
     assert place.see().root is None
 
 
+def test_law_2_the_same_stack_with_another_state_folder_is_another(place: Place, tmp_path: Path) -> None:
+    """Two checkouts with the same name, each with a state folder of its own."""
+    other = State(place.host.stack, str(tmp_path), str(tmp_path / "other"))
+    child = place.run(run=environment.new_run(other))
+    sight = place.see()
+    assert (sight.state, sight.root, sight.members) == ("foreign", None, ())
+    assert sight.strangers[0].pids == (child.pid,)
+    assert see(other, place.service, Surroundings(place.host, other)).pid == child.pid
+
+
 def test_f12_the_listener_among_marked_processes_is_the_service(place: Place) -> None:
     """A command that put itself in the background: the process that was recorded is gone."""
     run = place.new_run()

@@ -187,6 +187,37 @@ def test_f48_no_bytes_in_any_file_raise_or_are_half_believed(garbage: bytes, cut
         assert state.notes == []
 
 
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        {"stop_signal": "NONSENSE"},
+        {"stop_signal": ""},
+        {"grace": -1.0},
+        {"grace": float("inf")},
+        {"grace": float("nan")},
+        {"port": 70000},
+        {"port": -1},
+        {"service": "../web"},
+        {"process": {"pid": 1, "birth": 1.0, "boot": "b"}},
+        {"process": {"pid": 0, "birth": 1.0, "boot": "b"}},
+        {"process": {"pid": -42, "birth": 1.0, "boot": "b"}},
+        {"process": {"pid": 42, "birth": 10**400, "boot": "b"}},
+        {"process": {"pid": 42, "birth": True, "boot": "b"}},
+        {"process": {"pid": 42}},
+        {"restarts": "3"},
+        {"stopping": 1},
+    ],
+)
+def test_f48_a_record_that_could_not_be_acted_on_is_garbage(state: State, garbage: dict[str, object]) -> None:
+    """Whoever ends a process by its record would wait for ever, or signal somebody else."""
+    path = Path(state.path, "services", "api.json")
+    path.write_text(json.dumps(asdict(a_record())))
+    assert state.record("api") == a_record()
+    path.write_text(json.dumps({**asdict(a_record()), **garbage}))
+    assert state.record("api") is None
+    assert state.corrupt("api")
+
+
 def test_f48_a_folder_where_a_file_should_be_is_garbage_too(state: State) -> None:
     os.mkdir(os.path.join(state.path, "services", "api.json"))
     os.mkdir(os.path.join(state.path, "wanted.json"))

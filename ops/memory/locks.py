@@ -89,7 +89,7 @@ def _open(path: str, instead: Sequence[str]) -> int:
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
-        if error.errno not in (*FULL, errno.ENOENT):
+        if error.errno not in (*FULL, errno.ENOENT, errno.ENOTDIR):
             raise StateError(f"lock {path}: {error.strerror}") from error
     for folder in instead:
         with contextlib.suppress(OSError):

@@ -87,6 +87,7 @@ class State:
         self.stack = stack
         self.root = os.path.realpath(root)
         self.path = path or folder_for(stack.name)
+        self._frozen: tuple[tuple[int, int, int] | None, dict[str, Any]] = (None, {})
         self.notes: list[str] = []  # what could not be kept, for people
 
     # -- paths ---------------------------------------------------------------------------------------------
@@ -143,20 +144,24 @@ class State:
         )
 
     def prepare(self) -> None:
-        """Checks and makes the folder. A disk too full to make it is noted, not raised (law 7)."""
+        """Checks and makes the folder. A disk too full to make it, or a part of it that cannot be made, is noted, not
+        raised (law 7)."""
         self.check()
-        try:
-            for folder in ("", "services", "locks", "logs"):
-                os.makedirs(os.path.join(self.path, folder), mode=0o700, exist_ok=True)
-            if os.stat(self.path).st_mode & 0o077:
-                os.chmod(self.path, 0o700)
-        except OSError as error:
-            if error.errno not in FULL:
-                raise StateError(
-                    f"state folder {self.path} cannot be made: {error.strerror}",
-                    next="make its parent writable, or set OPS_STATE to a folder of yours",
-                ) from error
-            self._note(f"the state folder {self.path} cannot be written: {error.strerror}")
+        for folder in ("", "services", "locks", "logs"):
+            path = os.path.join(self.path, folder)
+            try:
+                os.makedirs(path, mode=0o700, exist_ok=True)
+                if os.stat(path).st_mode & 0o777 != 0o700:
+                    os.chmod(path, 0o700)
+            except OSError as error:
+                if error.errno not in FULL and not folder:
+                    raise StateError(
+                        f"state folder {self.path} cannot be made: {error.strerror}",
+                        next="make its parent writable, or set OPS_STATE to a folder of yours",
+                    ) from error
+                self._note(f"the state folder {path} cannot be written: {error.strerror}")
+                if not folder:
+                    break
         if read_json(os.path.join(self.path, "stack.json")).get("root") != self.root:
             self._write("stack.json", {"name": self.stack.name, "root": self.root})
 
@@ -164,14 +169,15 @@ class State:
 
     def wishes(self) -> dict[str, Wish]:
         """What is wanted of each service that anything was ever said about."""
-        services = read_json(os.path.join(self.path, "wanted.json")).get("services")
-        if not isinstance(services, dict):
-            return {}
-        return {name: wish for name, said in services.items() if (wish := _parse(Wish, said)) is not None}
+        return {name: wish for name, said in self._said().items() if (wish := _parse(Wish, said)) is not None}
 
     def wish(self, name: str) -> Wish:
         """What is wanted of one service now; nothing said means up."""
-        return self.wishes().get(name, Wish())
+        return _parse(Wish, self._said().get(name)) or Wish()
+
+    def _said(self) -> dict[str, Any]:
+        services = read_json(os.path.join(self.path, "wanted.json")).get("services")
+        return services if isinstance(services, dict) else {}
 
     def want(
         self, names: Sequence[str], by: str, change: Callable[[Wish], Wish], *, anew: bool = False
@@ -232,8 +238,13 @@ class State:
 
     def frozen(self) -> dict[str, Any]:
         """Per service what was frozen at its first start: {"env": {…}, "programs": {word: path}}."""
-        services = read_json(os.path.join(self.path, "frozen.json")).get("services")
-        return services if isinstance(services, dict) else {}
+        path = os.path.join(self.path, "frozen.json")
+        # A start of many services asks for each of them, several times; the file is replaced as a whole.
+        seen = _signature(path)
+        if seen is None or seen != self._frozen[0]:
+            services = read_json(path).get("services")
+            self._frozen = (seen, services if isinstance(services, dict) else {})
+        return self._frozen[1]
 
     def freeze(self, values: Mapping[str, Any], by: str) -> None:
         """Keeps environment and program of some services for every later spawner; writes only what changed."""
@@ -292,6 +303,14 @@ def _parse(kind: Any, said: Any) -> Any:
         return kind(**known)
     except TypeError:
         return None
+
+
+def _signature(path: str) -> tuple[int, int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _sane(record: Record) -> bool:

@@ -208,6 +208,8 @@ def _carry_out_start(
         if turn != look.turn or not _still(service, look.sight):
             look = _look_again(service, look, see(site.state, service, Surroundings(site.host, site.state)))
             plan = plan_start(service, look)
+        if plan.do == "nothing" and look.sight.root:
+            tree.ready(site, service, look.sight.root)  # whoever started it was gone, or the disk full, before that
         if plan.idle:
             return replace(plan.outcome(service.name, "start"), before=before)
         root, how = _act(site, service, look, plan, refresh)

@@ -13,6 +13,7 @@ from ops.host import process
 
 _SCRIPTS = ("service-monitor.sh", "start-with-monitoring.sh")
 _SHELLS = ("sh", "bash", "zsh", "dash", "ksh")
+_WITH_VALUE = ("-o", "+o", "-O", "+O", "-c", "--rcfile", "--init-file")
 
 
 @dataclass(frozen=True)
@@ -45,5 +46,15 @@ def script_of(words: Sequence[str]) -> str:
         return os.path.basename(words[0])
     if os.path.basename(words[0]).lstrip("-") not in _SHELLS:
         return ""
-    script = next((word for word in words[1:] if not word.startswith("-")), "")
-    return os.path.basename(script) if os.path.basename(script) in _SCRIPTS else ""
+    script = os.path.basename(_first_operand(words[1:]))
+    return script if script in _SCRIPTS else ""
+
+
+def _first_operand(words: Sequence[str]) -> str:
+    """The first word that is neither an option of a shell nor the value of one."""
+    takes_value = False
+    for word in words:
+        if not takes_value and not word.startswith(("-", "+")):
+            return word
+        takes_value = word in _WITH_VALUE
+    return ""
