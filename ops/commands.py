@@ -7,6 +7,7 @@ Everything heavy is imported inside the functions: `inv --list` must stay as fas
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -354,7 +355,7 @@ def _refuse_misread_flags() -> None:
     """`inv stop restart-one --bogus`: Invoke would stop everything before it finds that --bogus is no service."""
     words = sys.argv[1:]
     flags = {f"--{name}" for name in (*_HELP, "name", "port", "dry", "debug", "echo", "pty", "hide")}
-    for task, word in zip(words, words[1:], strict=False):
+    for task, word in itertools.pairwise(words):
         if task in _WITH_POSITIONAL and word.startswith("-") and word.split("=")[0] not in flags:
             raise UsageError(f"{task}: unknown flag {word!r}, or a name is missing", next=f"inv {task} --help")
 

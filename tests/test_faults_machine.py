@@ -354,11 +354,11 @@ def test_f24_a_marked_child_that_keeps_the_port_is_ended_and_the_service_starts_
 def test_f24_a_child_without_a_marker_that_keeps_the_port_is_named(stack: Stack) -> None:
     port = stack.tiny("api", "--child=lost")
     stack.write()
-    stack.ok("start", "--json")
-    parent = alone(stack)
-    (pid,) = until(lambda: listening(port) - {parent.pid})
-    child = identified(pid)
     with freed(port):
+        stack.ok("start", "--json")
+        parent = alone(stack)
+        (pid,) = until(lambda: listening(port) - {parent.pid})
+        child = identified(pid)
         ended(parent)
         done = stack.inv("start", "--json")
         assert (done.code, done.outcomes["api"]["after"]) == (2, "foreign"), str(done)
@@ -557,11 +557,11 @@ def test_kill_port_wants_force_for_a_port_of_nobody_and_says_what_it_killed(stac
 def test_kill_port_ends_all_holders_on_both_address_families(stack: Stack) -> None:
     port = stack.tiny("api")
     stack.write()
-    four = stranger(stack, port, "--child=holds")
-    six = stranger(stack, port, "--host=::1")
-    (heir,) = until(lambda: listening(port) - {four.pid, six.pid})
-    held = identified(heir)
     with freed(port):
+        four = stranger(stack, port, "--child=holds")
+        six = stranger(stack, port, "--host=::1")
+        (heir,) = until(lambda: listening(port) - {four.pid, six.pid})
+        held = identified(heir)
         done = stack.ok("kill-port", str(port), "--json")
         assert not process.alive(held), "the port was still held"
         assert four.wait(5) and six.wait(5) and not listening(port)

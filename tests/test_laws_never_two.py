@@ -166,7 +166,7 @@ def test_law_1_a_start_killed_at_any_moment(stack: Stack) -> None:
     three(stack)
     dice = random.Random(7)
     with never_two(stack):
-        for turn in range(5):
+        for turn in range(4):
             command = stack.popen("start")
             time.sleep(dice.uniform(0.05, 0.45))  # not a wait: the random moment itself
             command.kill()
@@ -189,7 +189,7 @@ def test_law_1_a_start_killed_between_spawn_and_record(stack: Stack) -> None:
     stack.write()
     unrecorded = 0
     with never_two(stack):
-        for turn in range(1, 6):
+        for turn in range(1, 5):
             murder.touch()
             assert stack.inv("start").code == -9
             murder.unlink()

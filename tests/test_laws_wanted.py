@@ -95,10 +95,9 @@ def test_law_4_stop_holds(stack: Stack) -> None:
     two(stack)
     assert stack.inv("status").code == 2  # never started counts as wanted up
     stack.ok("start", "stop", "--only", "web")
-    for task in ("status", "health"):
-        services = stack.ok(task, "--json").services
-        assert (services["web"]["wanted"], services["web"]["state"]) == ("down", "down")
-        assert (services["api"]["wanted"], services["api"]["state"]) == ("up", "up")
+    services = stack.ok("health", "--json").services
+    assert (services["web"]["wanted"], services["web"]["state"]) == ("down", "down")
+    assert (services["api"]["wanted"], services["api"]["state"]) == ("up", "up")
     stack.ok("restart-one", "api", "hold", "api", "release", "api", "kill-port", str(stack.services["web"]["port"]))
     services = stack.ok("status", "--json").services
     assert (services["web"]["wanted"], services["web"]["state"]) == ("down", "down")
@@ -128,16 +127,11 @@ def test_law_4_hold_and_release(stack: Stack) -> None:
     two(stack)
     stack.ok("start")
     pids = {one.pid for one in stack.running()}
-    for task, state, seen in (
-        ("hold", "changed", "held"),
-        ("hold", "ok", "held"),
-        ("release", "changed", "up"),
-        ("release", "ok", "up"),
-    ):
-        done = stack.ok(task, "api", "--json")
-        assert done.states == {"api": state}
-        services = stack.ok("status", "--json").services
-        assert (services["api"]["wanted"], services["web"]["wanted"]) == (seen, "up")
+    for task, seen in (("hold", "held"), ("release", "up")):
+        done = stack.ok(task, "api", "--json", task, "api", "--json", "status", "--json")
+        first, second, status = [json.loads(line) for line in done.out.splitlines()]
+        assert [one["outcomes"][0]["state"] for one in (first, second)] == ["changed", "ok"]
+        assert [one["wanted"] for one in status["hosts"]["localhost"]["services"]] == [seen, "up"]
     assert {one.pid for one in stack.running()} == pids
     stack.ok("hold", "api", "kill-port", str(stack.services["api"]["port"]))
     assert stack.inv("status", "--json").document["healthy"] is True  # held: not wanted up
@@ -200,7 +194,7 @@ def test_law_4_a_restart_during_a_reset_is_not_undone(stack: Stack) -> None:
 
 
 def test_law_4_wishes_of_many_at_once_are_all_kept(stack: Stack) -> None:
-    names = [f"s{number}" for number in range(8)]
+    names = [f"s{number}" for number in range(5)]
     for name in names:
         stack.tiny(name)
     stack.write()

@@ -30,7 +30,7 @@ import sys
 import time
 
 port = int(sys.argv[1])
-flags = dict((word[2:].split("=", 1) + [""])[:2] for word in sys.argv[2:])
+flags = dict([*word[2:].split("=", 1), ""][:2] for word in sys.argv[2:])
 HOLD = [sys.executable, "-S", "-c", "import time; time.sleep(600)"]  # longer than any test, yet not for ever
 
 
@@ -68,7 +68,7 @@ def mode():
     return said
 
 
-def main():
+def prepare():
     if "deaf" in flags:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGUSR1, lambda *_: flags.update(answer="500"))
@@ -81,12 +81,19 @@ def main():
     if "daemon" in flags:
         os.setsid()
     time.sleep(float(flags.get("after") or 0))
+
+
+def listen():
     host = flags.get("host") or "127.0.0.1"
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((host, int(flags.get("other-port") or port)))
     listener.listen(128)
     say("listening", os.getpid())
+    return listener
+
+
+def misbehave(listener):
     if "child" in flags:
         child(flags["child"], listener)
     if "exit-after" in flags:
@@ -98,6 +105,12 @@ def main():
             pass
         os.kill(os.getppid(), signal.SIGKILL)
         os._exit(0)
+
+
+def main():
+    prepare()
+    listener = listen()
+    misbehave(listener)
     count = 0
     while True:
         connection, _ = listener.accept()

@@ -22,6 +22,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -87,7 +88,6 @@ class State:
         self.stack = stack
         self.root = os.path.realpath(root)
         self.path = path or folder_for(stack.name)
-        self._frozen: tuple[tuple[int, int, int] | None, dict[str, Any]] = (None, {})
         self.notes: list[str] = []  # what could not be kept, for people
 
     # -- paths ---------------------------------------------------------------------------------------------
@@ -189,7 +189,8 @@ class State:
         """
         with self._lock("wanted.lock", _WANTED_LOCK_TIME, by):
             wishes = self.wishes()
-            newest = max((wish.generation for wish in wishes.values()), default=0) + 1
+            # Not below the seconds since 1970: should this file ever be lost, newer wishes still have higher numbers.
+            newest = max([int(time.time()), *(wish.generation + 1 for wish in wishes.values())])
             changed = False
             for name in names:
                 old = wishes.get(name)
@@ -238,13 +239,8 @@ class State:
 
     def frozen(self) -> dict[str, Any]:
         """Per service what was frozen at its first start: {"env": {…}, "programs": {word: path}}."""
-        path = os.path.join(self.path, "frozen.json")
-        # A start of many services asks for each of them, several times; the file is replaced as a whole.
-        seen = _signature(path)
-        if seen is None or seen != self._frozen[0]:
-            services = read_json(path).get("services")
-            self._frozen = (seen, services if isinstance(services, dict) else {})
-        return self._frozen[1]
+        services = read_json(os.path.join(self.path, "frozen.json")).get("services")
+        return services if isinstance(services, dict) else {}
 
     def freeze(self, values: Mapping[str, Any], by: str) -> None:
         """Keeps environment and program of some services for every later spawner; writes only what changed."""
@@ -303,14 +299,6 @@ def _parse(kind: Any, said: Any) -> Any:
         return kind(**known)
     except TypeError:
         return None
-
-
-def _signature(path: str) -> tuple[int, int, int] | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _sane(record: Record) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -112,6 +113,8 @@ def _executable(path: str) -> bool:
 def _env_file(path: str) -> dict[str, str]:
     """KEY=VALUE lines of a private file. Errors name the file and the line, never a value."""
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a FIFO would wait for whoever writes to it
+            raise SpawnError(f"its env_file {path} is not a regular file")
         with open(path, encoding="utf-8-sig") as file:  # an editor may have put a byte order mark in front
             found = os.fstat(file.fileno())
             lines = file.read().split("\n")  # splitlines() would split a value at a form feed, too
