@@ -142,9 +142,10 @@ def interleave(stack: Stack, seed: int, many: int) -> None:
         while len(running) >= 3:
             command = running.pop(dice.randrange(len(running)))
             out, err = command.communicate(timeout=60)
-            assert command.returncode == 0, (seed, command.args, out, err)
+            assert command.returncode == 0, f"seed {seed}, {command.args}\n{out}\n{err}"
     for command in running:
-        assert command.wait(60) == 0, (seed, command.args, *command.communicate())
+        out, err = command.communicate(timeout=60)
+        assert command.returncode == 0, f"seed {seed}, {command.args}\n{out}\n{err}"
 
 
 def test_law_1_random_interleavings(stack: Stack) -> None:

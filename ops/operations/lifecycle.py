@@ -16,14 +16,15 @@ from dataclasses import replace
 
 from ops.errors import OpsError
 from ops.host import process
-from ops.host.listeners import listeners, listening
+from ops.host.listeners import listeners
 from ops.memory.state import Wish
-from ops.model import Outcome, Process, Reading, Service
-from ops.operations import asking, environment, public, tree
+from ops.model import Outcome, Process, Service
+from ops.operations import asking, environment, tree
 from ops.operations.converge import Convergence, Plan, converge, in_order
+from ops.operations.looking import certain, look_again, look_at, still
 from ops.operations.order import critical_first, dependents, in_sequence, with_needs
 from ops.operations.plans import Look, plan_restart, plan_start, plan_stop
-from ops.operations.sight import Sight, Surroundings, see, strays
+from ops.operations.sight import Surroundings, see, strays
 from ops.operations.site import Site
 from ops.operations.unwell import may_listen_yet, not_well
 
@@ -70,7 +71,7 @@ def _start_one(site: Site, service: Service, look: Look, wish: Wish, *, refresh:
         Convergence(
             service.name,
             "start",
-            lambda: _certain(site, service, look),
+            lambda: certain(site, service, look),
             lambda seen: plan_start(service, seen),
             lambda seen, plan: _carry_out_start(site, service, seen, plan, wish, refresh),
         ),
@@ -121,7 +122,7 @@ def restart_one(
     thing = Convergence(
         service.name,
         action,
-        lambda: _certain(site, service, look_at(site, [service], probing=False, refresh=refresh)[service.name]),
+        lambda: certain(site, service, look_at(site, [service], probing=False, refresh=refresh)[service.name]),
         lambda seen: plan_restart(service, seen),
         lambda seen, plan: _carry_out_restart(site, service, plan, wish, action, refresh),
     )
@@ -136,77 +137,18 @@ def _wish(site: Site, services: Sequence[Service], *, up: bool, anew: bool = Fal
     return site.state.want(names, site.by, lambda wish: replace(wish, up=up), anew=anew)
 
 
-# -- looking -----------------------------------------------------------------------------------------------------
-
-
-def look_at(
-    site: Site, services: Sequence[Service], *, probing: bool = True, refresh: bool = False
-) -> dict[str, Look]:
-    """One look at the machine for all services together; those that run are asked side by side."""
-    turns = {service.name: site.state.turn(service.name) for service in services}
-    around = Surroundings(site.host, site.state)
-    sights = {service.name: see(site.state, service, around) for service in services}
-    asked = [s for s in services if probing and _worth_asking(sights[s.name])]
-    readings = asking.ask_all(site, [(service, service.gating()) for service in asked])
-    doubtful = [s for s in asked if asking.judge(s, sights[s.name], readings[s.name]) in ("hung", "unhealthy")]
-    readings = asking.confirmed(site, doubtful, readings)
-    return {
-        service.name: _look(site, service, sights[service.name], turns, readings, refresh)
-        for service in services
-    }
-
-
-def _worth_asking(sight: Sight) -> bool:
-    return sight.root is not None and sight.state not in ("foreign", "stopping") and not sight.stopped
-
-
-def _look(
-    site: Site,
-    service: Service,
-    sight: Sight,
-    turns: Mapping[str, int],
-    readings: Mapping[str, tuple[Reading, ...]],
-    refresh: bool,
-) -> Look:
-    answers = readings.get(service.name, ())
-    if service.name in readings:
-        port = asking.port_reading(service, sight)
-        answers = (*answers, port) if port and port.restart else answers
-    state = asking.judge(service, sight, answers)
-    return Look(
-        sight,
-        state,
-        turns[service.name],
-        answers,
-        _obstacle(site, service, refresh),
-        public.fault(site.host, site.state, service, sight),
-        bool(sight.root and sight.record and sight.record.definition != service.definition()),
-    )
-
-
-def _obstacle(site: Site, service: Service, refresh: bool) -> OpsError | None:
-    try:
-        environment.prepare(site.host, site.state, service, refresh=refresh)
-    except OpsError as error:
-        return error
-    return None
-
-
-# -- carrying out ------------------------------------------------------------------------------------------------
-
-
 def _carry_out_start(
     site: Site, service: Service, look: Look, plan: Plan, wish: Wish, refresh: bool
 ) -> Outcome:
     """Carries the plan out under the lock, provided that what it was made from still holds; else looks anew."""
     before = look.state
     site.checkpoint()
-    with site.state.changing(service.name, lock_time(site, service), site.by) as turn:
+    with site.state.changing(service.name, site.lock_time(service), site.by) as turn:
         newer = superseded(site, service, wish)
         if newer:
             return newer
-        if turn != look.turn or not _still(service, look.sight):
-            look = _look_again(service, look, see(site.state, service, Surroundings(site.host, site.state)))
+        if turn != look.turn or not still(service, look.sight):
+            look = look_again(service, look, see(site.state, service, Surroundings(site.host, site.state)))
             plan = plan_start(service, look)
         if plan.do == "nothing" and look.sight.root:
             tree.ready(site, service, look.sight.root)  # whoever started it was gone, or the disk full, before that
@@ -216,32 +158,6 @@ def _carry_out_start(
     return _finish(site, service, "start", before, root, how, wish, changed=plan.do != "wait")
 
 
-def _look_again(service: Service, look: Look, sight: Sight) -> Look:
-    """The look under the lock. What a process answered before still holds; a new one is still to be asked."""
-    if sight.root == look.sight.root:
-        return replace(look, sight=sight, state=asking.judge(service, sight, look.readings))
-    state = "starting" if sight.state == "up" else sight.state
-    return replace(look, sight=sight, state=state, readings=(), untidy="")
-
-
-def _certain(site: Site, service: Service, look: Look) -> Look:
-    """A stranger on its port is believed when seen while nobody changes the service: before, it may have been the
-    service itself, come or gone between the looks at processes and at ports."""
-    if look.state != "foreign":
-        return look
-    lock = site.state.changing(service.name, lock_time(site, service), site.by)
-    with contextlib.nullcontext() if site.check else lock:
-        return _look_again(service, look, see(site.state, service, Surroundings(site.host, site.state)))
-
-
-def _still(service: Service, sight: Sight) -> bool:
-    """Whether what was seen before the lock was taken is still so, as far as the outside world goes."""
-    if sight.root is not None:
-        return process.alive(sight.root)
-    seen = bool(sight.own_listeners or sight.strangers)
-    return service.port is None or seen or not listening(service.port)
-
-
 def superseded(site: Site, service: Service, wish: Wish, *, exactly: bool = False) -> Outcome | None:
     """A skipped outcome when somebody has wanted something else since; `exactly`: or has wanted it anew."""
     newest = site.state.wish(service.name)
@@ -249,11 +165,6 @@ def superseded(site: Site, service: Service, wish: Wish, *, exactly: bool = Fals
         return None
     why = f"superseded by {newest.by}, which wants it {'up' if newest.up else 'down'}"
     return Outcome(service.name, site.task, "skipped", "unknown", "unknown", why)
-
-
-def lock_time(site: Site, service: Service) -> float:
-    """Seconds to wait for the lock: as long as an honest holder may need to end a tree, or the request has left."""
-    return max(0.1, site.deadline(service.grace + 20) - time.monotonic())
 
 
 def _act(site: Site, service: Service, look: Look, plan: Plan, refresh: bool) -> tuple[Process, str]:
@@ -270,7 +181,7 @@ def _act(site: Site, service: Service, look: Look, plan: Plan, refresh: bool) ->
 
 
 def _carry_out_stop(site: Site, service: Service, plan: Plan, wish: Wish) -> Outcome:
-    with site.state.changing(service.name, lock_time(site, service), site.by):
+    with site.state.changing(service.name, site.lock_time(service), site.by):
         newer = superseded(site, service, wish)
         if newer:
             return newer
@@ -286,7 +197,7 @@ def _carry_out_stop(site: Site, service: Service, plan: Plan, wish: Wish) -> Out
 def _carry_out_restart(
     site: Site, service: Service, plan: Plan, wish: Wish, action: str, refresh: bool
 ) -> Outcome:
-    with site.state.changing(service.name, lock_time(site, service), site.by):
+    with site.state.changing(service.name, site.lock_time(service), site.by):
         newer = superseded(site, service, wish, exactly=True)
         if newer:
             return replace(newer, action=action)
@@ -319,7 +230,7 @@ def _finish(
         if verdict.ready and sight.root == root and (port is None or port.ok or not port.restart):
             return _up(site, service, action, before, root, how, begun, changed=changed)
         # Whoever holds the lock now may be replacing it: what is there is only certain once they are done.
-        with site.state.changing(service.name, lock_time(site, service), site.by):
+        with site.state.changing(service.name, site.lock_time(service), site.by):
             newer = superseded(site, service, wish, exactly=action != "start")
             if newer:
                 return replace(newer, action=action, before=before)

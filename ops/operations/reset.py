@@ -13,7 +13,7 @@ from ops.errors import OpsError
 from ops.host.listeners import listeners
 from ops.memory.state import Wish
 from ops.model import Outcome, Service
-from ops.operations import lifecycle, ports, tree
+from ops.operations import lifecycle, looking, ports, tree
 from ops.operations.converge import Convergence, Plan, converge, in_order
 from ops.operations.order import dependents
 from ops.operations.plans import Look, blocked
@@ -45,7 +45,7 @@ def reset(site: Site, only: Sequence[str] = ()) -> list[Outcome]:
 def _clear(site: Site, services: Sequence[Service], wishes: Mapping[str, Wish]) -> list[Outcome]:
     by_name = {service.name: service for service in services}
     quiet = replace(site, done=lambda outcome: None)
-    looks = lifecycle.look_at(site, services, probing=False)
+    looks = looking.look_at(site, services, probing=False)
 
     def work(name: str, _settled: Mapping[str, Outcome]) -> Outcome:
         service = by_name[name]
@@ -74,7 +74,7 @@ def _plan(service: Service, look: Look, *, stray: bool) -> Plan:
 
 
 def _carry_out(site: Site, service: Service, plan: Plan, wish: Wish | None) -> Outcome:
-    with site.state.changing(service.name, lifecycle.lock_time(site, service), site.by):
+    with site.state.changing(service.name, site.lock_time(service), site.by):
         newer = lifecycle.superseded(site, service, wish, exactly=True) if wish else None
         if newer:
             return newer

@@ -42,10 +42,9 @@ class Site:
         moment = time.monotonic() + seconds
         return moment if self.timeout is None else min(moment, self.begun + self.timeout)
 
-    @property
-    def over(self) -> bool:
-        """Whether the time given with --timeout is used up."""
-        return self.timeout is not None and time.monotonic() >= self.begun + self.timeout
+    def lock_time(self, service: Service) -> float:
+        """Seconds to wait for its lock: as long as an honest holder may need to end a tree, or the request has left."""
+        return max(0.1, self.deadline(service.grace + 20) - time.monotonic())
 
     def checkpoint(self) -> None:
         """Raises Interrupted once somebody pressed Ctrl-C; called wherever stopping leaves nothing half-done."""

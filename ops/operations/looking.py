@@ -1,0 +1,98 @@
+"""Looking before changing: what a verb knows of a service when it plans, and whether that still holds.
+
+Knows: sights, answers, obstacles, turns of the lock. Must not know: what is planned from them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from ops.errors import OpsError
+from ops.host import process
+from ops.host.listeners import listening
+from ops.model import Reading, Service
+from ops.operations import asking, environment, public
+from ops.operations.plans import Look
+from ops.operations.sight import Sight, Surroundings, see
+from ops.operations.site import Site
+
+
+def look_at(
+    site: Site, services: Sequence[Service], *, probing: bool = True, refresh: bool = False
+) -> dict[str, Look]:
+    """One look at the machine for all services together; those that run are asked side by side."""
+    turns = {service.name: site.state.turn(service.name) for service in services}
+    around = Surroundings(site.host, site.state)
+    sights = {service.name: see(site.state, service, around) for service in services}
+    asked = [s for s in services if probing and _worth_asking(sights[s.name])]
+    readings = asking.ask_all(site, [(service, service.gating()) for service in asked])
+    doubtful = [s for s in asked if asking.judge(s, sights[s.name], readings[s.name]) in ("hung", "unhealthy")]
+    readings = asking.confirmed(site, doubtful, readings)
+    return {
+        service.name: _look(site, service, sights[service.name], turns, readings, refresh)
+        for service in services
+    }
+
+
+def _worth_asking(sight: Sight) -> bool:
+    return sight.root is not None and sight.state not in ("foreign", "stopping") and not sight.stopped
+
+
+def _look(
+    site: Site,
+    service: Service,
+    sight: Sight,
+    turns: Mapping[str, int],
+    readings: Mapping[str, tuple[Reading, ...]],
+    refresh: bool,
+) -> Look:
+    answers = readings.get(service.name, ())
+    if service.name in readings:
+        port = asking.port_reading(service, sight)
+        answers = (*answers, port) if port and port.restart else answers
+    state = asking.judge(service, sight, answers)
+    return Look(
+        sight,
+        state,
+        turns[service.name],
+        answers,
+        _obstacle(site, service, refresh),
+        public.fault(site.host, site.state, service, sight),
+        bool(sight.root and sight.record and sight.record.definition != service.definition()),
+    )
+
+
+def _obstacle(site: Site, service: Service, refresh: bool) -> OpsError | None:
+    try:
+        environment.prepare(site.host, site.state, service, refresh=refresh)
+    except OpsError as error:
+        return error
+    return None
+
+
+def certain(site: Site, service: Service, look: Look) -> Look:
+    """A stranger on its port is believed when seen while nobody changes the service: before, it may have been the
+    service itself, come or gone between the looks at processes and at ports."""
+    if look.state != "foreign":
+        return look
+    lock = site.state.changing(service.name, site.lock_time(service), site.by)
+    with contextlib.nullcontext() if site.check else lock:
+        return look_again(service, look, see(site.state, service, Surroundings(site.host, site.state)))
+
+
+def look_again(service: Service, look: Look, sight: Sight) -> Look:
+    """The look under the lock. What a process answered before still holds; a new one is still to be asked."""
+    if sight.root == look.sight.root:
+        return replace(look, sight=sight, state=asking.judge(service, sight, look.readings))
+    state = "starting" if sight.state == "up" else sight.state
+    return replace(look, sight=sight, state=state, readings=(), untidy="")
+
+
+def still(service: Service, sight: Sight) -> bool:
+    """Whether what was seen before the lock was taken is still so, as far as the outside world goes."""
+    if sight.root is not None:
+        return process.alive(sight.root)
+    seen = bool(sight.own_listeners or sight.strangers)
+    return service.port is None or seen or not listening(service.port)
