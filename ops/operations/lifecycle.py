@@ -231,10 +231,11 @@ def _finish(
             return _up(site, service, action, before, root, how, begun, changed=changed)
         # Whoever holds the lock now may be replacing it: what is there is only certain once they are done.
         with site.state.changing(service.name, site.lock_time(service), site.by):
-            newer = superseded(site, service, wish, exactly=action != "start")
+            sight = see(site.state, service, Surroundings(site.host, site.state))
+            # Ended by somebody who wants it up as well: a reset, which frees its lock before it starts it again.
+            newer = superseded(site, service, wish, exactly=action != "start" or sight.root is None)
             if newer:
                 return replace(newer, action=action, before=before)
-            sight = see(site.state, service, Surroundings(site.host, site.state))
             if sight.root and sight.origin == "marker":
                 # It put itself in the background: who carries its marker and listens on its port is the service.
                 tree.adopt(site, service, sight)
