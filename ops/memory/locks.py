@@ -19,7 +19,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ops.errors import LockHeld, StateError
@@ -41,17 +41,20 @@ _folders = _Folders()
 
 
 @contextlib.contextmanager
-def held(path: str, instead: Sequence[str], timeout: float, by: str) -> Iterator[int]:
+def held(
+    path: str, instead: Sequence[str], timeout: float, by: str, pause: Callable[[float], None] = time.sleep
+) -> Iterator[int]:
     """Holds the lock; gives the turn of its last holder. LockHeld, naming the holder, after `timeout` seconds.
 
     `instead` are folders, the nearest first, that are locked when a full disk cannot even take the lock file. Then,
-    and when the disk cannot take the turn, UNCOUNTED is given: somebody may have held it since any turn seen."""
+    and when the disk cannot take the turn, UNCOUNTED is given: somebody may have held it since any turn seen.
+    `pause` is how a caller waits; what it raises ends the waiting."""
     descriptor = _open(path, instead)
     try:
         found = os.fstat(descriptor)
         folder = (found.st_dev, found.st_ino) if stat.S_ISDIR(found.st_mode) else None
         if folder is None or folder not in _folders.held:
-            _flock(descriptor, timeout, os.path.basename(path))
+            _flock(descriptor, timeout, os.path.basename(path), pause)
         if folder is None:
             with _signed(descriptor, by) as last:
                 yield last
@@ -85,6 +88,21 @@ def turn(path: str) -> int:
         return 0
 
 
+def is_held(path: str) -> bool:
+    """Whether somebody holds the lock now."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+
+
 def _open(path: str, instead: Sequence[str]) -> int:
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -97,9 +115,9 @@ def _open(path: str, instead: Sequence[str]) -> int:
     raise StateError(f"none of {', '.join([path, *instead])} can be opened to lock it")
 
 
-def _flock(descriptor: int, timeout: float, name: str) -> None:
+def _flock(descriptor: int, timeout: float, name: str, pause: Callable[[float], None]) -> None:
     deadline = time.monotonic() + timeout
-    pause = 0.002
+    between = 0.002
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -107,8 +125,8 @@ def _flock(descriptor: int, timeout: float, name: str) -> None:
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 raise _refusal(descriptor, name, timeout) from None
-        time.sleep(pause)
-        pause = min(pause * 1.5, 0.05)
+        pause(between)
+        between = min(between * 1.5, 0.05)
 
 
 def _refusal(descriptor: int, name: str, timeout: float) -> LockHeld:
@@ -118,7 +136,7 @@ def _refusal(descriptor: int, name: str, timeout: float) -> LockHeld:
     return LockHeld(
         f"{name} is being changed by pid {holder['pid']} ({holder.get('by')}) since {holder.get('at')}; "
         f"waited {timeout:.0f} s",
-        next=f"wait for it, or end it: kill {holder['pid']}",
+        next=f"wait for it, or end it: kill -9 {holder['pid']} (that frees the lock; the next command carries on)",
     )
 
 

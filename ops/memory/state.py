@@ -89,6 +89,7 @@ class State:
         self.root = os.path.realpath(root)
         self.path = path or folder_for(stack.name)
         self.notes: list[str] = []  # what could not be kept, for people
+        self.pause: Callable[[float], None] = time.sleep  # how a lock is waited for
 
     # -- paths ---------------------------------------------------------------------------------------------
 
@@ -111,17 +112,26 @@ class State:
 
     # -- whose it is -----------------------------------------------------------------------------------------
 
-    def check(self) -> None:
-        """StateError when this folder is another user's or another project's. Changes nothing."""
+    def check(self, *, reading: bool = False) -> None:
+        """StateError when this folder is another user's or another project's. Changes nothing.
+
+        For `reading` alone another user's will do, if it may be read (root's eyes)."""
         try:
             found = os.stat(self.path)
         except FileNotFoundError:
             return
         except OSError as error:
             raise StateError(f"state folder {self.path}: {error.strerror}") from error
-        if found.st_uid != os.geteuid():
+        if found.st_uid != os.geteuid() and not (reading and os.access(self.path, os.R_OK | os.X_OK)):
             raise self._another_user(found.st_uid)
-        remembered = read_json(os.path.join(self.path, "stack.json")).get("root")
+        known = read_json(os.path.join(self.path, "stack.json"))
+        name, remembered = known.get("name"), known.get("root")
+        if isinstance(name, str) and name != self.stack.name:
+            raise StateError(
+                f"state folder {self.path} belongs to the stack {name!r}; this is {self.stack.name!r}",
+                wanted="one folder per stack",
+                next="set OPS_STATE to another folder, or unset it",
+            )
         if isinstance(remembered, str) and remembered != self.root and not os.environ.get("OPS_STATE"):
             raise StateError(
                 f"the stack {self.stack.name!r} already runs from {remembered}; this is {self.root}",
@@ -131,16 +141,19 @@ class State:
 
     def _another_user(self, uid: int) -> StateError:
         import pwd
+        import shlex
 
         try:
             name = pwd.getpwuid(uid).pw_name
         except KeyError:
             name = f"#{uid}"
-        words = " ".join(["inv", *sys.argv[1:]])
+        chosen = os.environ.get("OPS_STATE")
+        told = ["env", f"OPS_STATE={chosen}"] if chosen else []
+        words = shlex.join(["sudo", "-u", name, "-H", *told, os.path.abspath(sys.argv[0]), *sys.argv[1:]])
         return StateError(
             f"state folder {self.path} belongs to user {name}, not to you",
             wanted="commands by the user whose services these are",
-            next=f"sudo -u {name} {words}",
+            next=words,
         )
 
     def prepare(self) -> None:
@@ -184,8 +197,8 @@ class State:
     ) -> dict[str, Wish]:
         """Records a changed wish for each name and returns what is wanted now, with its generation.
 
-        A wish that is already there is not written again, unless `anew` (a restart is a new wish each time). On a
-        full disk the wish counts for this command alone, and that is noted.
+        A wish that is already there is not written again, unless `anew` (a restart is a new wish each time). Holding
+        is no new wish: it does not outrun a restart that is under way. On a full disk the wish counts for this command alone, and that is noted.
         """
         with self._lock("wanted.lock", _WANTED_LOCK_TIME, by):
             wishes = self.wishes()
@@ -195,9 +208,10 @@ class State:
             for name in names:
                 old = wishes.get(name)
                 new = change(old or Wish())
-                if old is None or anew or (new.up, new.held) != (old.up, old.held):
-                    wishes[name] = replace(new, generation=newest, by=by, at=now())
-                    changed = True
+                if old is None or anew or new.up != old.up:
+                    new = replace(new, generation=newest, by=by, at=now())
+                changed = changed or new != old
+                wishes[name] = new
             if changed:
                 said = {name: asdict(wish) for name, wish in wishes.items()}
                 self._write("wanted.json", {"services": said}, fsync=True)
@@ -263,12 +277,17 @@ class State:
         LockHeld after `timeout` seconds, naming the holder."""
         return self._lock(f"locks/{name}", timeout, by)
 
+    def is_changing(self, name: str) -> bool:
+        """Whether somebody holds the lock of a service now."""
+        return locks.is_held(os.path.join(self.path, "locks", name))
+
     def turn(self, name: str) -> int:
         """How often the lock of a service was taken so far."""
         return locks.turn(os.path.join(self.path, "locks", name))
 
     def _lock(self, relative: str, timeout: float, by: str) -> contextlib.AbstractContextManager[int]:
-        return locks.held(os.path.join(self.path, relative), (self.path, self.root), timeout, by)
+        path = os.path.join(self.path, relative)
+        return locks.held(path, (self.path, self.root), timeout, by, self.pause)
 
     # -- writing -----------------------------------------------------------------------------------------------
 

@@ -77,7 +77,7 @@ def confirmed(
         doubtful = [s for s in services if turn < s.confirm and failing(known.get(s.name, ()))]
         if not doubtful:
             break
-        pause(site, 1.0)
+        site.pause(1.0)
         known.update(ask_all(site, [(service, service.gating()) for service in doubtful]))
     return known
 
@@ -85,12 +85,6 @@ def confirmed(
 def failing(readings: Sequence[Reading]) -> bool:
     """Whether a probe that may restart the service has failed."""
     return any(reading.restart and reading.ok is False for reading in readings)
-
-
-def pause(site: Site, seconds: float) -> None:
-    """Waits, unless Ctrl-C comes first."""
-    site.cancelled.wait(max(0.0, seconds))
-    site.checkpoint()
 
 
 @dataclass(frozen=True)

@@ -240,7 +240,7 @@ def _finish(
                 # It put itself in the background: who carries its marker and listens on its port is the service.
                 tree.adopt(site, service, sight)
         if time.monotonic() < until and may_listen_yet(service, root, verdict, sight):
-            asking.pause(site, 0.1)
+            site.pause(0.1)
             continue
         if sight.root in (None, root) or time.monotonic() >= until:
             return not_well(site, service, action, before, root, verdict, sight, port)

@@ -32,6 +32,9 @@ class Site:
     begun: float = field(default_factory=time.monotonic)
     notes: list[str] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.state.pause = self.pause  # Ctrl-C ends waiting for a lock, too
+
     @property
     def by(self) -> str:
         """How this command signs what it records."""
@@ -45,6 +48,11 @@ class Site:
     def lock_time(self, service: Service) -> float:
         """Seconds to wait for its lock: as long as an honest holder may need to end a tree, or the request has left."""
         return max(0.1, self.deadline(service.grace + 20) - time.monotonic())
+
+    def pause(self, seconds: float) -> None:
+        """Waits, unless Ctrl-C comes first."""
+        self.cancelled.wait(max(0.0, seconds))
+        self.checkpoint()
 
     def checkpoint(self) -> None:
         """Raises Interrupted once somebody pressed Ctrl-C; called wherever stopping leaves nothing half-done."""

@@ -16,7 +16,7 @@ from ops.host.listeners import Listener, listeners, open_ports
 from ops.memory.files import now
 from ops.memory.state import Record
 from ops.model import Process, Service
-from ops.operations import asking, environment, public
+from ops.operations import environment, public
 from ops.operations.sight import Sight, Surroundings, count, owners, see, tree_of
 from ops.operations.site import Site
 
@@ -146,7 +146,7 @@ def _await_port(site: Site, service: Service, before: Sequence[Listener]) -> Non
                 wanted=f"port {service.port} free",
                 next=f"inv kill-port {service.port}",
             )
-        asking.pause(site, 0.05)
+        site.pause(0.05)
 
 
 def ports_of(sight: Sight) -> list[int]:
