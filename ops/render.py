@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
+from ops.face.advice import advice
 from ops.model import SCHEMA, Outcome, Reading, tally
 
 if TYPE_CHECKING:
@@ -20,6 +22,9 @@ _COLOURS = {"green": "32", "yellow": "33", "red": "31", "cyan": "36", "dim": "2"
 _OUTCOME_COLOURS = {"ok": "green", "changed": "yellow", "failed": "red", "skipped": "cyan", "unreachable": "red"}
 _STATE_COLOURS = {"up": "green", "starting": "yellow", "stopping": "yellow", "down": "red", "unknown": "yellow"}
 _NAME_COLOURS = ("36", "35", "34", "33", "32", "31")
+_ESCAPES = re.compile("\033\\[[0-9;]*m")
+_PIPE_WIDTH = 100  # columns
+_LEAST_ROOM = 10  # columns for the checks, however narrow the terminal
 
 
 def coloured(text: str, colour: str, stream: IO[str] | None = None) -> str:
@@ -132,56 +137,96 @@ def _service_value(service: ServiceReport) -> dict[str, Any]:
     return value
 
 
-def headline(report: HostReport) -> str:
-    """The first thing to read: is everything that should be up well, and if not, what is not."""
+def headline(report: HostReport, *, asked: bool = True) -> str:
+    """The first thing to read: is everything that should be up well, and if not, what is not.
+
+    Who was not `asked` is only known to run."""
     unwell = sorted((s for s in report.services if not s.well), key=lambda service: not service.critical)
+    if unwell:
+        names = ", ".join(f"{s.name} {s.state}" + (" (critical)" if s.critical else "") for s in unwell)
+        return coloured(f"{report.name}: NOT healthy: {names}", "red")
+    stopped = sum(service.wanted == service.state == "down" for service in report.services)
+    if stopped and stopped == len(report.services):
+        return coloured(f"{report.name}: all {stopped} stopped by command: inv start brings them back", "yellow")
     up = sum(service.state == "up" for service in report.services)
-    if not unwell:
-        return coloured(f"{report.name}: healthy, {up} of {len(report.services)} services up", "green")
-    names = ", ".join(f"{s.name} {s.state}" + (" (critical)" if s.critical else "") for s in unwell)
-    return coloured(f"{report.name}: NOT healthy: {names}", "red")
+    told = f"{up} of {len(report.services)} services"
+    told = f"healthy, {told} up" if asked else f"{told} run"
+    told += f", {stopped} stopped by command" if stopped else ""
+    return coloured(f"{report.name}: {told}" + ("" if asked else " (not asked: inv health)"), "green")
 
 
 def status_lines(report: HostReport) -> list[str]:
     """The lines of `status`: a line per service, without a table, whose library alone takes as long as the rest."""
-    width = max((len(service.name) for service in report.services), default=0) + 2
-    return [headline(report), "", *(_status_line(service, width) for service in report.services)]
+    cells = [_status_cells(service) for service in report.services]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [_status_line(*row, widths) for row in zip(report.services, cells, strict=True)]
+    return [headline(report, asked=False), "", *lines, *_with_gap(advice(report))]
 
 
-def _status_line(service: ServiceReport, width: int) -> str:
-    name, state, port, pid, uptime, cpu, memory = _common(service)
-    state = f"{state}{'':{max(0, 9 - len(service.state))}}"
-    facts = [f"port {port:<5}" if port else f"{'':<10}"]
-    if service.pid:
-        facts += [f"pid {pid:<7}", f"up {uptime:<10}", f"{memory:>9}", f"{cpu:>5} % cpu"]
+def _status_cells(service: ServiceReport) -> list[str]:
+    running = service.pid is not None
+    return [
+        _label(service),
+        service.state,
+        f"port {service.port}" if service.port else "",
+        f"pid {service.pid}" if running else "",
+        f"up {duration(service.uptime)}" if running else "",
+        f"{size(service.rss)}" if running else "",
+        f"{_percent(service)} % cpu" if running else "",
+    ]
+
+
+def _status_line(service: ServiceReport, cells: Sequence[str], widths: Sequence[int]) -> str:
+    name, state, port, pid, *rest = (f"{cell:<{width}}" for cell, width in zip(cells[:5], widths[:5], strict=True))
+    facts = [name, state.replace(service.state, coloured(service.state, _colour(service))), port]
+    if service.pid is not None:
+        numbers = (f"{cell:>{width}}" for cell, width in zip(cells[5:], widths[5:], strict=True))
+        facts += [pid, *rest, *numbers]
     facts += [f"wanted {service.wanted}"] if service.wanted != "up" else []
     facts += [f"restarts {service.restarts}"] if service.restarts else []
     facts += [_remark(service)] if _remark(service) else []
-    return f"{name:<{width}}  {state}  {'  '.join(facts)}".rstrip()
+    return "  ".join(facts).rstrip()
 
 
 def health_lines(report: HostReport) -> list[str]:
-    """The table of `health`: what is wrong stands beside the service that it is wrong with."""
-    rows = [[*_common(service), _checks(service)] for service in report.services]
-    heads = ["service", "state", "port", "pid", "uptime", "cpu %", "memory", "checks"]
+    """The table of `health`: what is wrong stands beside the service that it is wrong with; where that is more than
+    the terminal has room for, in full below."""
+    heads = ["service", "state", "port", "pid", "uptime", "cpu %", "memory"]
+    rows = [_cells(service) for service in report.services]
+    room = max(_LEAST_ROOM, _width() - len(table(heads, rows)[1]) - 2)
+    checks = [_checks(service) for service in report.services]
+    told = [text if len(text) <= room else text[: room - 3] + "..." for text in checks]
+    lines = table([*heads, "checks"], [[*row, text] for row, text in zip(rows, told, strict=True)])
+    pairs = zip(report.services, checks, strict=True)
+    whole = [f"{service.name}: {text}" for service, text in pairs if text not in told]
     warnings = [coloured(f"warning: {warning}", "yellow") for warning in report.warnings]
-    return [headline(report), "", *table(heads, rows), *_with_gap(warnings), *_with_gap(_advice(report))]
+    return [headline(report), "", *lines, *_with_gap(whole), *_with_gap(warnings), *_with_gap(advice(report))]
 
 
 def _with_gap(lines: list[str]) -> list[str]:
     return ["", *lines] if lines else []
 
 
-def _common(service: ServiceReport) -> list[str | int | None]:
-    name = f"{service.name} *" if service.critical else service.name
-    colour = _STATE_COLOURS.get(service.state, "red") if service.wanted == "up" else "dim"
+def _label(service: ServiceReport) -> str:
+    return f"{service.name} *" if service.critical else service.name
+
+
+def _colour(service: ServiceReport) -> str:
+    return _STATE_COLOURS.get(service.state, "red") if service.wanted == "up" else "dim"
+
+
+def _percent(service: ServiceReport) -> str | None:
+    return None if service.cpu_percent is None else f"{service.cpu_percent:.1f}"
+
+
+def _cells(service: ServiceReport) -> list[str | int | None]:
     return [
-        name,
-        coloured(service.state, colour),
+        _label(service),
+        coloured(service.state, _colour(service)),
         service.port,
         service.pid,
         duration(service.uptime),
-        None if service.cpu_percent is None else f"{service.cpu_percent:.1f}",
+        _percent(service),
         size(service.rss),
     ]
 
@@ -198,7 +243,7 @@ def _checks(service: ServiceReport) -> str:
     failed = [reading for reading in service.probes if reading.ok is False]
     unknown = [reading for reading in service.probes if reading.ok is None]
     if failed:
-        return _shortened("; ".join(_distinct_faults(failed)))
+        return "; ".join(_distinct_faults(failed)).replace("\n", " ")
     passed = len(service.probes) - len(unknown)
     said = f"{passed} of {len(service.probes)} ok" if service.probes else ""
     said += "".join(f"; {reading.name} could not be asked: {reading.detail}" for reading in unknown)
@@ -214,32 +259,22 @@ def _distinct_faults(failed: Sequence[Reading]) -> list[str]:
     return [f"{reading.name}: {reading.detail}" for reading in failed]
 
 
-def _shortened(text: str, most: int = 100) -> str:
-    return text if len(text) <= most else text[: most - 3] + "..."
-
-
-def _advice(report: HostReport) -> list[str]:
-    """What to type next, for each service that is not well."""
-    lines = []
-    for service in report.services:
-        if service.well:
-            continue
-        if service.state == "foreign":
-            line = f"inv kill-port {service.port} start --only {service.name}"
-        elif service.state == "down":
-            line = f"inv start --only {service.name}"
-        else:
-            line = f"inv tail {service.name}    then: inv restart-one {service.name}"
-        lines.append(f"next:   {line}")
-    return lines
-
-
 def table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
-    """A table in plain text; the names of services marked with * are critical."""
+    """A table in plain text, as narrow as it can be; the names of services marked with * are critical."""
     from tabulate import tabulate
 
-    rows = [["" if cell is None else cell for cell in row] for row in rows]
-    return tabulate(rows, headers=heads, tablefmt="simple", disable_numparse=True).splitlines()
+    lines = [list(heads), *(["" if cell is None else str(cell) for cell in row] for row in rows)]
+    widths = [max(len(_ESCAPES.sub("", cell)) for cell in column) for column in zip(*lines, strict=True)]
+    lines.insert(1, ["-" * width for width in widths])
+    return [line.rstrip() for line in tabulate(lines, tablefmt="plain", disable_numparse=True).splitlines()]
+
+
+def _width() -> int:
+    """The columns of the terminal that standard output is; in a pipe, a number that most have."""
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns or _PIPE_WIDTH
+    except (OSError, ValueError):
+        return _PIPE_WIDTH
 
 
 def duration(seconds: float | None) -> str | None:
@@ -273,52 +308,6 @@ def log_line(name: str, text: str, names: Sequence[str]) -> str:
 def log_document(host: str, name: str, text: str) -> str:
     """A line of a followed log as a line of JSON."""
     return json.dumps({"schema": SCHEMA, "host": host, "service": name, "line": text})
-
-
-class Progress:
-    """Who is still being waited for, on one line of a terminal (standard error); silent anywhere else."""
-
-    def __init__(self, clock: Any) -> None:
-        self._clock = clock
-        self._waits: dict[str, tuple[float, str]] = {}
-        self._shown = False
-        self.enabled = sys.stderr.isatty()
-
-    def waiting(self, service: str, what: str) -> None:
-        """Somebody waits for `what`; "" when that is over."""
-        if not self.enabled:
-            return
-        if what:
-            since, _ = self._waits.get(service, (self._clock(), ""))
-            self._waits[service] = (since, what)
-        else:
-            self._waits.pop(service, None)
-        self._show()
-
-    def clear(self) -> None:
-        """Takes the line away, before something else is printed."""
-        if self._shown:
-            sys.stderr.write("\r\033[K")
-            sys.stderr.flush()
-            self._shown = False
-
-    def _show(self) -> None:
-        now = self._clock()
-        late = [(name, now - since, what) for name, (since, what) in self._waits.items() if now - since > 0.3]
-        self.clear()
-        if late:
-            text = ", ".join(f"{name} {age:.0f} s" for name, age, _ in late)
-            text += f" ({late[0][2]})" if len(late) == 1 else ""
-            sys.stderr.write(f"waiting for {text}"[: _columns() - 1])
-            sys.stderr.flush()
-            self._shown = True
-
-
-def _columns() -> int:
-    try:
-        return os.get_terminal_size(sys.stderr.fileno()).columns
-    except OSError:
-        return 80
 
 
 def error_lines(lines: Sequence[str]) -> list[str]:

@@ -158,7 +158,7 @@ def test_placeholders_are_filled_in(place: Place) -> None:
     launch, kept = place.prepare(service)
     assert launch.argv[1:] == ("-m", "x", "--port=5101", "api", "{other}")
     assert launch.argv[0] == sys.executable
-    assert kept["programs"] == {sys.executable: sys.executable}
+    assert kept["programs"] == {"{python}": sys.executable}
 
 
 def test_a_folder_that_does_not_exist_is_named_with_the_service(place: Place) -> None:
@@ -255,7 +255,7 @@ def test_an_env_file_that_cannot_be_read_is_named(place: Place) -> None:
     for make, why in (
         (lambda: place.env_file(b"KEY=\xff\xfe" + SECRET.encode()), "is not UTF-8 text"),
         (lambda: Service("api", ("sh",), env_file="gone.env"), "No such file or directory"),
-        (lambda: Service("api", ("sh",), env_file="."), "Is a directory"),
+        (lambda: Service("api", ("sh",), env_file="."), "is not a regular file"),
     ):
         with pytest.raises(SpawnError) as told:
             place.variables(make())

@@ -36,7 +36,8 @@ name = "settlepaisa-ops"
 version = "1.0"
 """
 
-# Builds the editable wheel of the small project: an `inv` that tells how it was started. While a file named
+# Builds the editable wheel of the small project: an `inv` that tells how it was started, and a .pth that names the
+# folder, as a real one has. While a file named
 # `hold` lies in the folder it waits, so that a test can interfere in the middle of pip's work.
 BACKEND = '''
 import pathlib, re, time, zipfile
@@ -51,6 +52,7 @@ def build_editable(wheel_directory, config_settings=None, metadata_directory=Non
     info = f"settlepaisa_ops-{version}.dist-info"
     files = {
         "stub.py": STUB.replace("VERSION", version),
+        "_settlepaisa_ops.pth": f"{here}\\n",
         f"{info}/METADATA": f"Metadata-Version: 2.1\\nName: settlepaisa-ops\\nVersion: {version}\\n",
         f"{info}/WHEEL": "Wheel-Version: 1.0\\nGenerator: x\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
         f"{info}/entry_points.txt": "[console_scripts]\\ninv = stub:main\\n",
@@ -67,6 +69,7 @@ import json, os, sys
 
 def main():
     told = {"version": "VERSION", "arguments": sys.argv[1:], "cwd": os.getcwd(), "prefix": sys.prefix}
+    told["on_path"] = os.getcwd() in sys.path
     print(json.dumps(told))
     sys.exit(7 if sys.argv[1:] == ["fail"] else 0)
 """
@@ -171,6 +174,9 @@ def copy_launcher(parent: Path) -> Copy:
     shutil.copy2(LAUNCHER, folder / "inv")
     (folder / "pyproject.toml").write_text(PYPROJECT)
     (folder / "backend.py").write_text(BACKEND)
+    (folder / "ops").mkdir()
+    (folder / "ops" / "good.py").write_text("1")
+    (folder / "ops" / "not yet.py").write_text("1 +")
     (parent / "bin").mkdir()
     copy = Copy(folder, parent / "bin")
     copy.offer("python3", RUNS)
@@ -208,6 +214,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Copy:
 MISLEADING = {
     "PIP_USER": "1",
     "PIP_TARGET": "/nonexistent",
+    "PYTHONDONTWRITEBYTECODE": "1",
     "PYTHONPATH": "/nonexistent",
     "PYTHONHOME": "/nonexistent",
     "VIRTUAL_ENV": "/nonexistent",
@@ -224,6 +231,28 @@ def test_the_first_run_makes_the_venv_and_hands_every_argument_on(made: Copy) ->
     said = (made.programs / "first.log").read_text()
     assert "making .venv" in said
     assert f". '{made.venv.resolve()}/bin/activate'" in said
+
+
+def test_the_package_is_compiled_whatever_the_environment_says(made: Copy) -> None:
+    (compiled,) = (made.folder / "ops" / "__pycache__").iterdir()
+    assert compiled.name.startswith("good.")
+
+
+@pytest.mark.parametrize("locale", ["C", "POSIX", "xx_YY.UTF-8"])
+def test_a_folder_that_the_locale_cannot_spell_is_found(made: Copy, locale: str) -> None:
+    result = made.run("ü", LC_ALL=locale)
+    assert result.returncode == 0, result.stderr
+    told = json.loads(result.stdout)
+    assert (told["arguments"], told["on_path"]) == (["ü"], True)
+
+
+def test_a_set_up_in_a_locale_that_cannot_spell_the_folder(fresh: Copy) -> None:
+    assert json.loads(fresh.run(LC_ALL="C").stdout)["on_path"]
+    kept = fresh.venv / "used by a running service"
+    kept.touch()
+    fresh.declare('version = "1.0"', 'version = "1.1"')
+    assert json.loads(fresh.run(LC_ALL="C").stdout)["version"] == "1.1"
+    assert kept.exists()
 
 
 def test_with_nothing_to_do_it_needs_no_python_of_the_system_and_says_nothing(made: Copy) -> None:

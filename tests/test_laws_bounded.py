@@ -103,7 +103,7 @@ def test_law_6_a_lock_held_by_a_stopped_command_is_waited_for_no_longer(stack: S
         done = stack.inv(*args, "--timeout", "1", "--json")
         assert (done.code, done.seconds < BUSY) == (2, True), str(done)
         assert f"pid {holder.pid} (inv restart-one)" in done.outcomes["api"]["detail"]
-        assert f"kill {holder.pid}" in done.outcomes["api"]["detail"]
+        assert f"kill -9 {holder.pid}" in done.outcomes["api"]["detail"]
         assert done.states.get("web", "changed") == "changed"  # nobody else waits for it
     assert stack.inv("status", "--json").services["api"]["state"] == "stopping"  # no lock is needed to look
     holder.kill()  # the line that was named
@@ -174,9 +174,11 @@ def test_law_6_broken_off_while_a_service_is_being_ended(stack: Stack, how: str,
     assert stack.running("api") == before  # TERM was sent, nothing more
     stack.services["api"]["grace"] = 0.5
     stack.write()
-    done = stack.ok("start", "--json")
-    assert done.states == {"api": "changed"}
-    assert done.outcomes["api"]["before"] == "stopping"
+    if args == ["stop"]:
+        stack.ok(*args)  # the next command carries on
+        assert not stack.running()
+    stack.ok("start")
+    stack.ok("restart-one", "api")
     (after,) = stack.running("api")
     assert after not in before
 

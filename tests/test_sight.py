@@ -20,7 +20,8 @@ from ops.memory.state import Record, State
 from ops.model import Host, Service
 from ops.model import Stack as StackOptions
 from ops.operations import environment
-from ops.operations.sight import Sight, Surroundings, count, same_command, see
+from ops.operations.by_hand import same_command
+from ops.operations.sight import Sight, Surroundings, count, see
 from tests.stack import TINY
 from tests.waiting import free_port, until
 
@@ -170,7 +171,9 @@ def test_the_recorded_process_is_the_service(place: Place) -> None:
     assert sight.ready
     assert sight.strangers == ()
     place.remember(child.pid, ready_at=now(), stopping=True)
-    assert place.see().state == "stopping"
+    with place.state.changing("api", 1.0, "inv stop"):
+        assert place.see().state == "stopping"
+    assert place.see().state == "up"  # whoever was stopping it is gone
 
 
 def test_a_start_that_takes_longer_than_it_may_is_not_starting_for_ever(place: Place) -> None:

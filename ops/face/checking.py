@@ -5,13 +5,17 @@ Knows: how that is shown. Must not know: how the file is read.
 
 from __future__ import annotations
 
+import sys
+
 from ops import inventory, render
 from ops.fleet import reach
 from ops.model import Outcome, Service
 
 
 def check_inventory(json: bool) -> int:
-    """Prints a line per service; exit code 2 when one needs longer to recover than its budget allows."""
+    """Prints a line per service; exit code 2 when one needs longer to recover than its budget allows.
+
+    What this machine lacks is a warning only: the file may be meant for another, or the program come later."""
     loaded = inventory.load(inventory.locate())
     host = reach.here(loaded)
     outcomes = [verdict(service) for service in host.services]
@@ -22,6 +26,9 @@ def check_inventory(json: bool) -> int:
         print(f"{loaded.path}: {len(host.services)} services\n")
         print("\n".join(render.table(["service", "port", "needs", "worst case", "budget", ""], rows)) + "\n")
         print("\n".join(render.recap_lines(outcomes, [host.name])))
+    for name, error in reach.obstacles(loaded).items():
+        warning = "; ".join(line.replace("next:   ", "next: ") for line in error.lines())
+        print(render.coloured(f"warning: {name}: {warning}", "yellow", sys.stderr), file=sys.stderr)
     return 2 if any(outcome.state == "failed" for outcome in outcomes) else 0
 
 

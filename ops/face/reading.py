@@ -44,7 +44,7 @@ def _report_once(request: Request, json: bool, before: str) -> int:
 def tail(name: str, lines: int, follow: bool, json: bool) -> int:
     """Prints log lines until Ctrl-C, which is how following ends, or until the reader is gone."""
     loaded = inventory.load(inventory.locate())
-    names, found = reach.tail(loaded, name, lines, follow, _reader_gone)
+    names, found = reach.tail(loaded, name, lines, follow, _reader_gone, _complain)
     try:
         for key, text in found:
             line = render.log_document(LOCALHOST, key, text) if json else render.log_line(key, text, names)
@@ -52,6 +52,10 @@ def tail(name: str, lines: int, follow: bool, json: bool) -> int:
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _complain(name: str, why: str) -> None:
+    print(f"{name}: {why}", file=sys.stderr, flush=True)
 
 
 def _reader_gone() -> bool:

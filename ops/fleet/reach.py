@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from ops.errors import InventoryError
+from ops.errors import InventoryError, OpsError
 from ops.memory.state import State
 from ops.model import Host, Inventory, Outcome
 from ops.operations.site import Site
@@ -56,17 +56,18 @@ def health(inventory: Inventory, request: Request) -> HostReport:
     """How the services of this machine are, with everything asked."""
     from ops.operations import health
 
-    return health.health(_quiet(inventory, request), request.only)
+    site = _quiet(inventory, request)
+    return health.health(site, request.only, confirm=bool(request.options.get("confirm")))
 
 
 def tail(
-    inventory: Inventory, name: str, lines: int, follow: bool, stop: Callable[[], bool]
+    inventory: Inventory, name: str, lines: int, follow: bool, stop: Callable[[], bool], complain: Waiting
 ) -> tuple[list[str], Iterator[tuple[str, str]]]:
     """The names of the logs that are read, and their lines as they come, harmless to print."""
     from ops.operations import logbook
 
     site = _quiet(inventory, Request("tail"))
-    return list(logbook.paths(site, name)), logbook.tail(site, name, lines, follow, stop)
+    return list(logbook.paths(site, name)), logbook.tail(site, name, lines, follow, stop, complain)
 
 
 def alerts(inventory: Inventory, lines: int) -> list[str]:
@@ -76,5 +77,23 @@ def alerts(inventory: Inventory, lines: int) -> list[str]:
     return list(logbook.alerts(_quiet(inventory, Request("alerts")), lines))
 
 
+def obstacles(inventory: Inventory) -> dict[str, OpsError]:
+    """By service: why it could not be started on this machine (no such program, no such folder). Changes nothing."""
+    from ops.operations import environment
+
+    host = here(inventory)
+    state = State(host.stack, host.root)
+    found = {}
+    for service in host.services:
+        try:
+            environment.prepare(host, state, service)
+        except OpsError as error:
+            found[service.name] = error
+    return found
+
+
 def _quiet(inventory: Inventory, request: Request) -> Site:
-    return site_of(inventory, request, lambda outcome: None, lambda service, what: None)
+    """The site of a command that only reads. StateError when this is not the state of these services."""
+    site = site_of(inventory, request, lambda outcome: None, lambda service, what: None)
+    site.state.check(reading=True)
+    return site

@@ -33,15 +33,16 @@ _KEPT = 8  # replaced files that are watched at once; a flurry of rotations must
 _HARMFUL = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
-def last_lines(path: str, count: int, *, whole: bool = False) -> tuple[list[bytes], int]:
+def last_lines(path: str, count: int, *, whole: bool = False, since: int = 0) -> tuple[list[bytes], int]:
     """The last `count` lines without their newlines, and the offset in bytes where following goes on.
 
     An unfinished last line counts as one (a program's last words often have no newline), unless `whole`:
-    then it is left to whoever follows from the offset. At most (count + 1) x LONGEST bytes are read. What
+    then it is left to whoever follows from the offset. What lies before the offset `since` is left out, unless the
+    file has become shorter than that. At most (count + 1) x LONGEST bytes are read. What
     cannot be read has no lines: ([], 0).
     """
     with contextlib.suppress(OSError), _opened(path) as descriptor:
-        return _end_of(descriptor, count, whole)
+        return _end_of(descriptor, count, whole, since)
     return [], 0
 
 
@@ -252,22 +253,22 @@ def _opened(path: str) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _end_of(descriptor: int, count: int, whole: bool) -> tuple[list[bytes], int]:
+def _end_of(descriptor: int, count: int, whole: bool, since: int = 0) -> tuple[list[bytes], int]:
     end = os.fstat(descriptor).st_size
-    lines, rest = _split(_from_end(descriptor, end, count))
+    lines, rest = _split(_from_end(descriptor, end, count, since if since <= end else 0))
     if rest and not whole:
         lines.append(rest)
         rest = b""
     return (lines[-count:] if count > 0 else []), end - len(rest)
 
 
-def _from_end(descriptor: int, end: int, count: int) -> bytes:
-    """The end of the file, at least `count` whole lines of it: one newline more is needed, where the first
-    began."""
+def _from_end(descriptor: int, end: int, count: int, begin: int) -> bytes:
+    """The end of the file after the offset `begin`, at least `count` whole lines of it: one newline more is needed,
+    where the first began."""
     start, newlines, blocks = end, 0, list[bytes]()
     most = (max(count, 0) + 1) * LONGEST
-    while start > 0 and newlines <= count and end - start < most:
-        size = min(_BLOCK, start)
+    while start > begin and newlines <= count and end - start < most:
+        size = min(_BLOCK, start - begin)
         start -= size
         block = os.pread(descriptor, size, start)
         newlines += block.count(b"\n")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import math
 import os
 import pwd
 import signal
@@ -71,10 +72,14 @@ def boot_id() -> str:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             return file.read().strip()
     # macOS; not run on a Mac.
-    asked = subprocess.run(
-        ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"], capture_output=True, text=True, timeout=5
-    )
-    return asked.stdout.strip() or "unknown"
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        command = ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"]
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=5).stdout.strip()
+        if answer:
+            return answer
+    import psutil
+
+    return f"booted at {psutil.boot_time():.0f}"  # moves with clock steps: records are then dead, markers are not
 
 
 def entry(pid: int) -> Entry | None:
@@ -177,10 +182,10 @@ def alive(process: Process) -> bool:
     return line is not None and not line.dead and same(process, line)
 
 
-def ancestors(entries: dict[int, Entry] | None = None) -> set[int]:
-    """The pids of this process and of all above it: what a command must never signal."""
+def ancestors(entries: dict[int, Entry] | None = None, pid: int | None = None) -> set[int]:
+    """The pids of a process (by default this one) and of all above it: what a command must never signal."""
     found = {0, 1}
-    pid = os.getpid()
+    pid = os.getpid() if pid is None else pid
     while pid not in found:
         found.add(pid)
         line = entries.get(pid) if entries else entry(pid)
@@ -270,7 +275,8 @@ def variable(pid: int, name: str) -> str | None:
 
 
 def terminal(pid: int) -> str | None:
-    """The terminal that its output goes to; None when that is something else or cannot be read."""
+    """The terminal that its output goes to (off Linux: that it belongs to, and dies with as well); None when there
+    is none or it cannot be read."""
     if LINUX:
         with contextlib.suppress(OSError):
             path = os.readlink(f"/proc/{pid}/fd/1")
@@ -371,13 +377,15 @@ def end(
     stop_signal: int = signal.SIGTERM,
     grace: float = 10.0,
     kill_time: float = 5.0,
+    give_up: float = math.inf,
     clock: Callable[[], float],
 ) -> Ending:
     """Ends everything that `find()` names: the stop signal to all at once, up to `grace` seconds, then KILL.
 
     `find` is asked again after each step, since a dying parent may leave children that were not there before; what
     was named once is remembered. A stopped process gets CONT first, else the stop signal would stay pending.
-    Returns only when all are gone, or `kill_time` seconds after the KILL (an uninterruptible one is then `left`).
+    Returns only when all are gone, or `kill_time` seconds after the KILL (an uninterruptible one is then `left`), or
+    at the moment `give_up` of the clock: then the grace of what is `left` is not over, and it gets no KILL.
     """
     from ops.host import death
 
@@ -397,10 +405,12 @@ def end(
             waiting = [process.pid for process in living if process not in refusals]
             if not waiting:
                 return _ending(seen, living, killed, refusals)
-            if clock() >= limit:
+            if clock() >= min(limit, give_up):
                 break
             # Wakes up now and then: the stop signal may make a tree grow before it shrinks.
-            death.gone(waiting, min(0.5, max(0.0, limit - clock())))
+            death.gone(waiting, min(0.5, max(0.0, min(limit, give_up) - clock())))
+        if clock() >= give_up:
+            break
     return _ending(seen, [p for p in seen if alive(p)], killed, refusals)
 
 

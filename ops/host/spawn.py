@@ -40,10 +40,12 @@ class Launch:
 
 @dataclass(frozen=True)
 class Spawned:
-    """The new process, which file its output goes to (device, inode), and what could not be had for it."""
+    """The new process, which file its output goes to (device, inode) and how long that was (bytes), and what could
+    not be had for it."""
 
     process: Process
     log_file: tuple[int, int] | None = None
+    log_start: int = 0
     notes: tuple[str, ...] = field(default=())
 
 
@@ -59,13 +61,15 @@ def spawn(launch: Launch) -> Spawned:
         descriptors.callback(os.close, log)
         quiet = _open_quiet(launch.quiet)
         descriptors.callback(os.close, quiet)
-        child = _popen(launch, quiet, log)
         log_file = os.fstat(log) if launch.log and not notes else None
+        child = _popen(launch, quiet, log)
     line = process.entry(child.pid)  # ours, so it is there at least as a zombie until it is reaped
     if line is None:
         raise SpawnError(f"{launch.argv[0]} was gone before it could be seen")
     _children[child.pid] = child
-    return Spawned(line.process(), log_file and (log_file.st_dev, log_file.st_ino), tuple(notes))
+    if log_file is None:
+        return Spawned(line.process(), notes=tuple(notes))
+    return Spawned(line.process(), (log_file.st_dev, log_file.st_ino), log_file.st_size, tuple(notes))
 
 
 def _popen(launch: Launch, quiet: int, log: int) -> subprocess.Popen[bytes]:

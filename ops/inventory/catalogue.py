@@ -57,7 +57,7 @@ class Catalogue:
         loop = cycle(needs)
         if loop:
             place = self._place(self.services[loop[0]], "needs")
-            place.complain("take one of these needs out", f"a circle: {' -> '.join(loop)}")
+            place.complain("needs without a circle: take one of these out", f"a circle: {' -> '.join(loop)}")
 
     def _check_clashes(self, chosen: tuple[Service, ...]) -> None:
         for key in ("port", "log", "pid_file"):
@@ -66,14 +66,14 @@ class Catalogue:
                 value = getattr(service, key)
                 other = first.setdefault(value, service.name)
                 if value is not None and other != service.name:
-                    self._place(service, key).complain("its own", f"{value}, which {other} has")
+                    self._place(service, key).complain(f"a {key} of its own", f"{value}, which {other} has")
 
     def _check_present(self, chosen: tuple[Service, ...]) -> None:
         names = {service.name for service in chosen}
         for service in chosen:
             for need, item in self._needs(service):
                 if need in self.services and need not in names:
-                    allowed = f"enable {need}, or take it out of the needs"
+                    allowed = f"one that is: enable {need}, or take it out of the needs"
                     item.complain(allowed, f"{need}, which is not enabled where {service.name} is")
 
     def _needs(self, service: Service) -> Iterator[tuple[str, Spot]]:

@@ -73,7 +73,7 @@ def _decoded(content: bytes, mistakes: Mistakes) -> str | None:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        mistakes.add(line, "", f"the byte 0x{content[error.start]:02x}, which is not UTF-8", "save the file as UTF-8")
+        mistakes.add(line, "", f"the byte 0x{content[error.start]:02x}, which is not UTF-8", "a file saved as UTF-8")
         return None
 
 
@@ -81,7 +81,7 @@ def _unprintable(text: str, mistakes: Mistakes) -> None:
     match = yaml.reader.Reader.NON_PRINTABLE.search(text)
     start = match.start() if match else 0
     found = f"the control character U+{ord(text[start]):04X}" if match else "a control character"
-    mistakes.add(text.count("\n", 0, start) + 1, "", found, "take it out, or write it escaped in double quotes")
+    mistakes.add(text.count("\n", 0, start) + 1, "", found, "none, or one escaped in double quotes")
 
 
 def _syntax(error: yaml.MarkedYAMLError, mistakes: Mistakes) -> None:
@@ -114,7 +114,7 @@ class _Builder:
         self._next()  # the document's end
         event = self._next()
         if not isinstance(event, yaml.StreamEndEvent):
-            self._stop(event.start_mark.line + 1, "a second document", "one document; take out '---'")
+            self._stop(event.start_mark.line + 1, "a second document", "one document, without '---' inside")
         return root
 
     def _node(self, event: Any, depth: int) -> Node:
@@ -141,7 +141,7 @@ class _Builder:
             self._stop(event.start_mark.line + 1, f"*{name}, which nothing before it is called", f"an anchor &{name}")
         node = self._anchors[name]
         if node is None:
-            self._stop(event.start_mark.line + 1, f"*{name} inside of &{name} itself", "no value contains itself")
+            self._stop(event.start_mark.line + 1, f"*{name} inside of &{name} itself", "no circle")
         return node
 
     def _scalar(self, event: Any) -> Node:
@@ -179,7 +179,8 @@ class _Builder:
             value: Value = convert(yaml.ScalarNode(TAG + kind, text))
             return value
         except (ValueError, ArithmeticError, LookupError):
-            self._mistakes.add(line, "", f"not a {kind} that can be read: {text[:40]!r}", "quote it if it is a text")
+            found = f"not a {kind} that can be read: {text[:40]!r}"
+            self._mistakes.add(line, "", found, "one that can, or quotes if it is a text")
             return text
 
     def _sequence(self, event: Any, depth: int) -> Node:
@@ -199,7 +200,7 @@ class _Builder:
             value = self._node(self._next(), depth + 1)
             if key.value == MERGE and isinstance(child, yaml.ScalarEvent) and child.implicit[0]:
                 if merged:
-                    self._mistakes.add(line, MERGE, "given twice", "give it once, with a list")
+                    self._mistakes.add(line, MERGE, "given twice", "one with a list")
                 merged += self._merged(value, line, child)
             else:
                 self._enter(node, key, value, line)
@@ -216,7 +217,7 @@ class _Builder:
             return
         if name in node.value:
             earlier = node.lines[name]
-            self._mistakes.add(line, str(name), f"given twice, on line {earlier} and on line {line}", "give it once")
+            self._mistakes.add(line, str(name), f"given twice, on line {earlier} and on line {line}", "one of them")
         node.value[name] = value
         node.lines[name] = line
 
@@ -254,7 +255,7 @@ class _Builder:
         self._mistakes.add(event.start_mark.line + 1, "", f"the tag {tag}", allowed)
 
     def _too_deep(self, event: Any) -> NoReturn:
-        self._stop(event.start_mark.line + 1, "lists and mappings nested too deeply", f"{DEEPEST} levels")
+        self._stop(event.start_mark.line + 1, "lists and mappings nested too deeply", f"at most {DEEPEST} levels")
 
     def _too_big(self, event: Any) -> NoReturn:
         self._stop(event.start_mark.line + 1, "too many values, aliases expanded", f"at most {MOST_NODES}")

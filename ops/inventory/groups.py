@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ops.inventory.nodes import Node, Spot
-from ops.inventory.patterns import MOST_HOSTS, expand
+from ops.inventory.patterns import MOST_HOSTS, BadPattern, expand
 
 ALL, UNGROUPED = "all", "ungrouped"
 SECTIONS = ("hosts", "children", "vars")
@@ -102,7 +102,7 @@ class Tree:
 
     def _read_section(self, group: Group, key: str, spot: Spot) -> None:
         if key not in SECTIONS:
-            where = "put it under all.vars" if key in OURS or group.name in OURS else "one of hosts, children, vars"
+            where = "it under all.vars" if key in OURS or group.name in OURS else "one of hosts, children, vars"
             spot.complain(where, "an unknown key of a group", key, SECTIONS)
         elif spot.node.value is None:
             return
@@ -136,8 +136,8 @@ class Tree:
     def _read_hosts(self, group: Group, pattern: str, spot: Spot) -> None:
         try:
             names, port = expand(pattern)
-        except ValueError as error:
-            spot.complain("", str(error))
+        except BadPattern as error:
+            spot.complain(error.allowed, error.found)
             return
         self._mentions += len(names)
         if len(self.hosts.keys() | set(names)) > MOST_HOSTS or self._mentions > MOST_MENTIONS:

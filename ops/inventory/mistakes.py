@@ -31,11 +31,11 @@ class Mistakes:
         word: object = None,
         choices: Iterable[str] = (),
     ) -> None:
-        """One mistake. When `word` resembles one of `choices`, that one is offered."""
+        """One mistake: what was found, and what is wanted, a noun; a near one of `choices` is offered for `word`."""
         if len(self._lines) >= MOST:
             self._untold += 1
             return
-        parts = [found, allowed, _offer(word, choices)]
+        parts = [found, allowed and f"wanted {allowed}", _offer(word, choices)]
         told = "; ".join(part for part in parts if part)
         self._lines[line, f"{where}: {told}" if where else told] = None
 

@@ -82,7 +82,7 @@ class Spot(NamedTuple):
             if isinstance(key, str):
                 yield key, spot
             else:
-                spot.complain("a key is a text: quote it", f"the key {key!r}")
+                spot.complain("a text as the key: quote it", f"the key {key!r}")
 
     def items(self, allowed: str = "a list") -> Iterator[Spot]:
         """The items of a list; whatever else is there is complained of and yields nothing."""

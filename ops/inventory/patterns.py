@@ -16,11 +16,20 @@ _BOUNDS = re.compile(r"([0-9A-Za-z]{0,9}):([0-9A-Za-z]{1,9})(?::([0-9]{1,9}))?")
 _BRACKETED_PORT = re.compile(r"\[(.+)\]:([0-9]{1,5})")
 _PORT = re.compile(r"((?:[^:\[\]]|\[[^\[\]]*\])*):([0-9]{1,5})")
 _NAME = re.compile(r"\w[\w.-]{0,252}")
-_RANGE_WORDS = "a range is [begin:end] or [begin:end:step], of numbers or of single letters, begin not after end"
+_RANGE_WORDS = "a range such as [begin:end] or [begin:end:step], of numbers or of single letters, begin not after end"
+
+
+class BadPattern(Exception):
+    """A name that stands for no host: what was found, and what is wanted."""
+
+    def __init__(self, found: str, allowed: str) -> None:
+        super().__init__(found)
+        self.found = found
+        self.allowed = allowed
 
 
 def expand(pattern: str) -> tuple[list[str], int | None]:
-    """The hosts that the pattern stands for, and its port; ValueError with what is wrong and what is allowed.
+    """The hosts that the pattern stands for, and its port; BadPattern when it stands for none.
 
     Source: ansible-core, parsing/utils/addresses.py and plugins/inventory/__init__.py. Stricter in one
     thing: what Ansible cannot parse it takes for a name; here it is a mistake.
@@ -28,12 +37,12 @@ def expand(pattern: str) -> tuple[list[str], int | None]:
     match = _BRACKETED_PORT.fullmatch(pattern) or _PORT.fullmatch(pattern)
     name, port = (match[1], int(match[2])) if match else (pattern, None)
     if port is not None and not 1 <= port <= 65535:
-        raise ValueError(f"port {port}; 1 to 65535")
+        raise BadPattern(f"port {port}", "1 to 65535")
     literals, ranges = _parts(name)
     hosts = ["".join(_woven(literals, chosen)) for chosen in product(*ranges)]
     for host in (hosts[0], hosts[-1]):
         if not _NAME.fullmatch(host) and not _is_ipv6(host):
-            raise ValueError(f"{host[:80]!r}; letters, digits and . _ -, or an address")
+            raise BadPattern(f"{host[:80]!r}", "letters, digits and . _ -, or an address")
     return hosts, port
 
 
@@ -45,7 +54,7 @@ def _parts(name: str) -> tuple[list[str], list[list[str]]]:
         ranges.append(_range(bounds))
         count *= len(ranges[-1])
         if count > MOST_HOSTS:
-            raise ValueError(f"a range of more than {MOST_HOSTS} hosts; at most that many")
+            raise BadPattern(f"a range of more than {MOST_HOSTS} hosts", "at most that many")
     return pieces[0::2], ranges
 
 
@@ -58,7 +67,7 @@ def _range(bounds: str) -> list[str]:
     begin, end, step = (match[1], match[2], int(match[3] or 1)) if match else ("", "", 0)
     found = (_letters(begin, end, step) or _numbers(begin or "0", end, step)) if step else []
     if not found:
-        raise ValueError(f"[{bounds[:40]}]; {_RANGE_WORDS}")
+        raise BadPattern(f"[{bounds[:40]}]", _RANGE_WORDS)
     return found
 
 
@@ -74,10 +83,10 @@ def _numbers(begin: str, end: str, step: int) -> list[str]:
         return []
     padded = begin[0] == "0" and len(begin) > 1
     if padded and len(begin) != len(end):
-        raise ValueError(f"[{begin}:{end}]; as many digits at the end as at the beginning")
+        raise BadPattern(f"[{begin}:{end}]", "as many digits at the end as at the beginning")
     numbers = range(int(begin), int(end) + 1, step)
     if len(numbers) > MOST_HOSTS:
-        raise ValueError(f"a range of more than {MOST_HOSTS} hosts; at most that many")
+        raise BadPattern(f"a range of more than {MOST_HOSTS} hosts", "at most that many")
     return [str(number).zfill(len(begin) if padded else 0) for number in numbers]
 
 

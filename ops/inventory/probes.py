@@ -34,7 +34,7 @@ def read_probe(spot: Spot, interval: float, timeout: float, has_port: bool) -> P
     if not kind:
         raise spot.wrong("exactly one of http, tcp, command", " and ".join(kinds) or "none of http, tcp, command")
     if kind == "http" and not has_port and found["target"].startswith("/"):
-        raise fields["http"].wrong("a whole URL, or give the service a port", "a path, but the service has no port")
+        raise fields["http"].wrong("a whole URL, or a port for the service", "a path, but the service has no port")
     return Probe(**{**found, "kind": kind})
 
 
@@ -42,7 +42,7 @@ def _read_key(spot: Spot, key: str, kind: str, found: dict[str, Any]) -> None:
     if key not in READERS:
         spot.complain(f"one of {', '.join(READERS)}", "an unknown key", key, READERS)
     elif key in HTTP_ONLY and kind not in ("http", ""):
-        spot.complain("take it out", f"a key for http, but this probe asks by {kind}")
+        spot.complain("it on a probe by http only", f"a key for http, but this probe asks by {kind}")
     else:
         values.keep(found, "target" if key in ("http", "tcp") else key, READERS[key], spot)
 

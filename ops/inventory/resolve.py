@@ -54,7 +54,7 @@ def _refuse_passwords(node: Node, mistakes: Mistakes, seen: set[int]) -> None:
     if isinstance(node.value, dict):
         for key, child in node.value.items():
             if isinstance(key, str) and key.startswith("ansible_") and _PASSWORD.fullmatch(key):
-                mistakes.add(node.lines[key], key, "a password", "take it out; use keys and an ssh agent")
+                mistakes.add(node.lines[key], key, "a password", "none: use keys and an ssh agent")
             _refuse_passwords(child, mistakes, seen)
     elif isinstance(node.value, list):
         for child in node.value:

@@ -62,7 +62,7 @@ def read_service(name: str, spot: Spot, defaults: Mapping[str, Any]) -> Service:
     if "command" not in keys:
         spot.complain("a command, such as [node, index.js]", "no command")
     if "port" not in keys and any("{port}" in word for word in service.command):
-        spot.at("command", f"{spot.where}.command").complain("give it a port", "{port} in a service without a port")
+        spot.at("command", f"{spot.where}.command").complain("a port for it", "{port} in a service without a port")
     return replace(service, health=_probes(service, "port" in keys, health)) if health else service
 
 
@@ -88,7 +88,7 @@ def _environment(spot: Spot) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, field in spot.entries("a mapping of names to texts"):
         if name == RUN_MARKER:
-            field.complain("leave it out", "a name by which the toolkit tells its own processes")
+            field.complain("any other name", "a name by which the toolkit tells its own processes")
         elif not _VARIABLE.fullmatch(name):
             field.complain("a name of letters, digits and _, no digit first", f"the name {name[:40]!r}")
         values.keep(found, name, values.word, field)

@@ -69,6 +69,7 @@ class Record:
     restarts: int = 0
     stopping: bool = False
     log_file: tuple[int, int] | None = None
+    log_start: int = 0  # how long the log was when this process was given it, bytes
 
 
 def folder_for(stack: str) -> str:
@@ -149,7 +150,9 @@ class State:
             name = f"#{uid}"
         chosen = os.environ.get("OPS_STATE")
         told = ["env", f"OPS_STATE={chosen}"] if chosen else []
-        words = shlex.join(["sudo", "-u", name, "-H", *told, os.path.abspath(sys.argv[0]), *sys.argv[1:]])
+        typed = os.path.abspath(sys.argv[0])
+        program = typed if os.access(typed, os.X_OK) else os.path.join(os.path.dirname(sys.executable), "inv")
+        words = shlex.join(["sudo", "-u", name, "-H", *told, program, *sys.argv[1:]])
         return StateError(
             f"state folder {self.path} belongs to user {name}, not to you",
             wanted="commands by the user whose services these are",
@@ -198,7 +201,8 @@ class State:
         """Records a changed wish for each name and returns what is wanted now, with its generation.
 
         A wish that is already there is not written again, unless `anew` (a restart is a new wish each time). Holding
-        is no new wish: it does not outrun a restart that is under way. On a full disk the wish counts for this command alone, and that is noted.
+        is no new wish: it does not outrun a restart that is under way. On a full disk the wish counts for this
+        command alone, and that is noted.
         """
         with self._lock("wanted.lock", _WANTED_LOCK_TIME, by):
             wishes = self.wishes()

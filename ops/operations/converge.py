@@ -7,6 +7,7 @@ Knows: plans, outcomes, `--check`, what waits for what. Must not know: what is c
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -91,26 +92,30 @@ def in_order(
     names: Sequence[str],
     after: Mapping[str, Collection[str]],
     work: Callable[[str, Mapping[str, Outcome]], Outcome],
-    at_once: int = _MOST_AT_ONCE,
+    patience: Callable[[str], float] = lambda name: math.inf,
 ) -> list[Outcome]:
     """Does the work for each name once those it comes after are settled (however they turned out), side by side
-    where the order allows; among equals in the order of `names`. `work` gets the outcomes so far.
+    where the order allows; among equals in the order of `names`. `work` gets the outcomes so far. Nobody waits for
+    another longer than `patience` of it, in seconds since it began.
 
     Ctrl-C lets what is under way reach its next checkpoint, then raises Interrupted."""
     holders = {name: set(after.get(name, ())) & set(names) for name in names}
     settled: dict[str, Outcome] = {}
     waiting = list(names)
     running: dict[Future[Outcome], str] = {}
-    with ThreadPoolExecutor(max_workers=max(1, min(len(waiting), at_once))) as pool:
+    until: dict[str, float] = {}  # the moment from which nobody waits for it any more
+    with ThreadPoolExecutor(max_workers=max(1, min(len(waiting), _MOST_AT_ONCE))) as pool:
         try:
             while waiting or running:
-                ready = [name for name in waiting if holders[name] <= settled.keys()]
+                passed = {*settled, *(name for name, moment in until.items() if moment <= time.monotonic())}
+                ready = [name for name in waiting if holders[name] <= passed]
                 if not ready and not running:
                     ready = waiting[:1]  # a cycle, which the inventory refuses; still nothing may be held down
                 for name in ready:
                     waiting.remove(name)
+                    until[name] = time.monotonic() + patience(name)
                     running[pool.submit(work, name, dict(settled))] = name
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                for future in wait(running, _patience_left(until, passed) if waiting else None, FIRST_COMPLETED).done:
                     settled[running.pop(future)] = future.result()
         except BaseException as error:
             site.cancelled.set()
@@ -119,3 +124,8 @@ def in_order(
             raise
     return [settled[name] for name in names]
 
+
+def _patience_left(until: Mapping[str, float], passed: Collection[str]) -> float | None:
+    """Seconds until somebody's patience with another ends; None when it never does."""
+    moment = min((moment for name, moment in until.items() if name not in passed), default=math.inf)
+    return None if moment == math.inf else max(0.0, moment - time.monotonic())

@@ -23,6 +23,7 @@ from ops.memory.state import State
 from ops.model import Host, Service
 
 MARKER = "OPS_RUN"
+PYTHON = "{python}"
 _KEPT = ("PATH", "HOME", "LANG", "TZ", "TMPDIR")
 _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 
@@ -72,12 +73,20 @@ def prepare(
     cwd = folder(host, service)
     if not os.path.isdir(cwd):
         raise SpawnError(f"its folder {cwd} does not exist", next=f"make it, or correct `cwd` of {service.name}")
-    argv = service.argv(sys.executable)
+    interpreter = python(kept)
+    argv = service.argv(interpreter)
     path = _resolve(argv[0], cwd, kept, service)
-    kept = {**kept, "programs": {argv[0]: path}}
+    used = {PYTHON: interpreter} if any(PYTHON in word for word in service.command) else {}
+    kept = {**kept, "programs": {service.command[0]: path, **used}}
     env = variables(host, service, kept["env"])
     launch = Launch((path, *argv[1:]), cwd, env, state.log(service.name), state.quiet)
     return launch, kept
+
+
+def python(kept: Mapping[str, Any]) -> str:
+    """What {python} stands for: the Python that it was when the service was frozen, while that is there."""
+    known = kept["programs"].get(PYTHON)
+    return known if isinstance(known, str) and _executable(known) else sys.executable
 
 
 def variables(host: Host, service: Service, base: Mapping[str, str]) -> dict[str, str]:

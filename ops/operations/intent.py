@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ops.errors import StateError
 from ops.memory.state import Wish
 from ops.model import Outcome, Service
 from ops.operations.converge import Convergence, Plan, converge
@@ -27,6 +28,12 @@ def _set(site: Site, service: Service, action: str, *, held: bool) -> Outcome:
     def carry_out(_seen: Wish, plan: Plan) -> Outcome:
         if not plan.idle:
             site.state.want([service.name], site.by, lambda wish: replace(wish, held=held))
+        if site.state.wish(service.name).held != held:
+            raise StateError(
+                f"{action}: what is wanted could not be recorded in {site.state.path}",
+                wanted=f"{service.name} {plan.after}",
+                next=f"free some space (df -h {site.state.path}), then: inv {action} {service.name}",
+            )
         return plan.outcome(service.name, action)
 
     return converge(

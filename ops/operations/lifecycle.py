@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from ops.errors import OpsError
+from ops.errors import OpsError, StateError
 from ops.host import process
 from ops.host.listeners import listeners
 from ops.memory.state import Wish
@@ -44,16 +44,28 @@ def _start(
     site: Site, chosen: Sequence[Service], wishes: Mapping[str, Wish], *, refresh: bool = False
 ) -> list[Outcome]:
     looks = look_at(site, chosen, refresh=refresh)
-    _freeze(site, [one for one in chosen if plan_start(one, looks[one.name]).do in ("spawn", "restart")], refresh)
+    launched = [one for one in chosen if plan_start(one, looks[one.name]).do in ("spawn", "restart")]
+    _freeze(site, chosen if refresh else launched, refresh)
     by_name = {service.name: service for service in chosen}
 
     def work(name: str, settled: Mapping[str, Outcome]) -> Outcome:
-        down = [need for need in by_name[name].needs if need in settled and settled[need].state == "failed"]
-        look = replace(looks[name], needs_down=tuple(down))
+        look = _with_needs_seen(looks[name], [need for need in by_name[name].needs if need in by_name], looks, settled)
         return _start_one(site, by_name[name], look, wishes[name], refresh=refresh)
 
     names = [service.name for service in critical_first(chosen)]
-    return in_order(site, names, {service.name: service.needs for service in chosen}, work)
+    needs = {service.name: service.needs for service in chosen}
+    return in_order(site, names, needs, work, patience=lambda need: by_name[need].start_timeout)
+
+
+def _with_needs_seen(
+    look: Look, needs: Sequence[str], looks: Mapping[str, Look], settled: Mapping[str, Outcome]
+) -> Look:
+    return replace(
+        look,
+        needs_down=tuple(need for need in needs if looks[need].state != "up"),
+        needs_failed=tuple(need for need in needs if need in settled and settled[need].state == "failed"),
+        needs_late=tuple(need for need in needs if need not in settled),
+    )
 
 
 def _freeze(site: Site, services: Sequence[Service], refresh: bool) -> None:
@@ -80,7 +92,7 @@ def _start_one(site: Site, service: Service, look: Look, wish: Wish, *, refresh:
 
 def stop(site: Site, only: Sequence[str] = ()) -> list[Outcome]:
     """Every chosen service down and staying down: its whole tree gone and its port free."""
-    chosen = site.chosen(only) + (() if only else strays(site.host, site.state))
+    chosen = site.chosen(only) + (() if only else strays(site.host, site.state, Surroundings(site.host, site.state)))
     wishes = _wish(site, chosen, up=False)
     looks = look_at(site, chosen, probing=False)
     by_name = {service.name: service for service in chosen}
@@ -92,7 +104,7 @@ def stop(site: Site, only: Sequence[str] = ()) -> list[Outcome]:
             "stop",
             lambda: looks[name],
             lambda seen: plan_stop(service, seen),
-            lambda seen, plan: _carry_out_stop(site, service, plan, wishes[name]),
+            lambda seen, plan: _carry_out_stop(site, service, wishes[name]),
         )
         return converge(site, thing)
 
@@ -174,13 +186,15 @@ def _act(site: Site, service: Service, look: Look, plan: Plan, refresh: bool) ->
         tree.adopt(site, service, sight)
         return sight.root, plan.why
     how = "started"
+    if look.needs_late:
+        how = f"started without waiting longer for {', '.join(look.needs_late)}"
     if sight.members:
         ended = tree.end(site, service)
         how = f"restarted ({plan.why}; {ended})" if sight.root else f"started ({ended} that were left over)"
     return tree.launch(site, service, look.sight, refresh=refresh), how
 
 
-def _carry_out_stop(site: Site, service: Service, plan: Plan, wish: Wish) -> Outcome:
+def _carry_out_stop(site: Site, service: Service, wish: Wish) -> Outcome:
     with site.state.changing(service.name, site.lock_time(service), site.by):
         newer = superseded(site, service, wish)
         if newer:
@@ -191,6 +205,12 @@ def _carry_out_stop(site: Site, service: Service, plan: Plan, wish: Wish) -> Out
             ended = tree.end(site, service)
             plan = replace(plan, why=ended)
         tree.clear(site, service)
+    if site.state.wish(service.name).generation < wish.generation:
+        raise StateError(
+            f"{service.name} is down, but that it should stay down could not be recorded in {site.state.path}",
+            wanted="it down until somebody starts it",
+            next=f"free some space (df -h {site.state.path}), then: inv stop --only {service.name}",
+        )
     return plan.outcome(service.name, "stop")
 
 
@@ -258,5 +278,6 @@ def _up(
     site: Site, service: Service, action: str, before: str, root: Process, how: str, begun: float, *, changed: bool
 ) -> Outcome:
     tree.ready(site, service, root)
-    why = f"{how}, pid {root.pid}, healthy after {time.monotonic() - begun:.1f} s"
+    who = "" if f"pid {root.pid}" in how else f", pid {root.pid}"
+    why = f"{how}{who}, healthy after {time.monotonic() - begun:.1f} s"
     return Outcome(service.name, action, "changed" if changed else "ok", before, "up", why)

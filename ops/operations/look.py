@@ -33,6 +33,7 @@ class ServiceReport:
     checked_at: str | None
     probes: tuple[Reading, ...] = ()
     owner: str = ""  # who has its port, when that is somebody else
+    needs: tuple[str, ...] = ()
 
     @property
     def well(self) -> bool:
@@ -57,6 +58,7 @@ class HostReport:
     services: tuple[ServiceReport, ...]
     monitor: MonitorReport = MonitorReport()
     warnings: tuple[str, ...] = ()
+    whole: bool = True  # all services of the host, not some that were asked for
 
     @property
     def healthy(self) -> bool:
@@ -74,7 +76,7 @@ def status(site: Site, only: Sequence[str] = ()) -> HostReport:
         report_of(service, sight, wishes[service.name].wanted if service.name in wishes else "up")
         for service, sight in zip(services, sights, strict=True)
     ]
-    return HostReport(site.host.name, tuple(reports))
+    return HostReport(site.host.name, tuple(reports), whole=not only)
 
 
 def shown(site: Site, only: Sequence[str]) -> tuple[Service, ...]:
@@ -100,6 +102,7 @@ def report_of(service: Service, sight: Sight, wanted: Wanted) -> ServiceReport:
         stale=bool(record and _stale(service, record.definition)),
         checked_at=record.ready_at if record else None,
         owner=owners(sight.strangers) if sight.strangers else "",
+        needs=service.needs,
     )
 
 

@@ -58,18 +58,19 @@ def _look(
         state,
         turns[service.name],
         answers,
-        _obstacle(site, service, refresh),
+        *_preparation(site, service, refresh),
         public.fault(site.host, site.state, service, sight),
         bool(sight.root and sight.record and sight.record.definition != service.definition()),
     )
 
 
-def _obstacle(site: Site, service: Service, refresh: bool) -> OpsError | None:
+def _preparation(site: Site, service: Service, refresh: bool) -> tuple[OpsError | None, bool]:
+    """Why it could not be launched, and whether it would be with something else than what was frozen."""
     try:
-        environment.prepare(site.host, site.state, service, refresh=refresh)
+        kept = environment.prepare(site.host, site.state, service, refresh=refresh)[1]
     except OpsError as error:
-        return error
-    return None
+        return error, False
+    return None, refresh and kept != site.state.frozen().get(service.name)
 
 
 def certain(site: Site, service: Service, look: Look) -> Look:

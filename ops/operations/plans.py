@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ops.errors import OpsError
 from ops.model import Reading, Service, ServiceState
-from ops.operations import asking
+from ops.operations import asking, ports
 from ops.operations.converge import Plan
 from ops.operations.sight import Sight, count, owners
 
@@ -23,9 +23,12 @@ class Look:
     turn: int
     readings: tuple[Reading, ...] = ()
     obstacle: OpsError | None = None  # why it could not be launched
+    refreshed: bool = False  # --refresh-env gives it another environment than the one that was frozen
     untidy: str = ""  # what is wrong with its public log and pid file
     stale: bool = False
-    needs_down: tuple[str, ...] = ()
+    needs_down: tuple[str, ...] = ()  # what it needs and was not up when it was looked at
+    needs_failed: tuple[str, ...] = ()  # what it needs and could not be brought up
+    needs_late: tuple[str, ...] = ()  # what it needs and is not up within its start_timeout
 
 
 def plan_start(service: Service, look: Look) -> Plan:
@@ -40,8 +43,11 @@ def plan_start(service: Service, look: Look) -> Plan:
         return Plan("adopt", state, "up", f"{why}, adopted as pid {look.sight.pid}")
     if state == "starting":
         return Plan("wait", state, "up", "already starting")
+    if look.refreshed:
+        why = f"already healthy; the new environment is kept for its next start: inv restart-one {service.name}"
+        return Plan("tidy", state, "up", why)
     if look.untidy:
-        return Plan("tidy", state, "up", f"already healthy; {look.untidy}")
+        return Plan("tidy", state, "up", f"already healthy; put right: {look.untidy}")
     stale = f"; its definition changed since: inv restart-one {service.name}" if look.stale else ""
     return Plan("nothing", state, state, f"already healthy, pid {look.sight.pid}{stale}")
 
@@ -49,20 +55,33 @@ def plan_start(service: Service, look: Look) -> Plan:
 def _plan_bring_up(look: Look) -> Plan:
     if look.obstacle:
         return blocked(look)
+    if look.sight.elsewhere:
+        return _elsewhere(look)
     if look.sight.root is None:
         left = f", after ending {len(look.sight.leftovers)} left over" if look.sight.leftovers else ""
         return Plan("spawn", look.state, "up", f"starting it{left}")
-    why = asking.faults(look.readings) or ("stopped by a signal" if look.sight.stopped else look.state)
-    if look.state == "unhealthy" and look.needs_down:
-        why = f"{why}; left alone, since what it needs is not up: {', '.join(look.needs_down)}"
+    why = asking.faults(look.readings) or ("stopped by a signal" if look.sight.stopped else "")
+    why = why or f"ending pid {look.sight.pid} and starting it anew"
+    if look.state == "unhealthy" and look.needs_failed:
+        why = f"{why}; left alone, since what it needs is not up: {', '.join(look.needs_failed)}"
         return Plan("refuse", look.state, look.state, why)
+    if look.state == "unhealthy" and look.needs_down:
+        why = f"{why}; not restarted for that: what it needs was not up ({', '.join(look.needs_down)})"
+        return Plan("wait", look.state, "up", why)
     return Plan("restart", look.state, "up", why)
+
+
+def _elsewhere(look: Look) -> Plan:
+    """A worker has no port that would tell: started with another state folder, it would run twice (law 1)."""
+    why = f"it runs already, started with another state folder: {count(look.sight.elsewhere)}"
+    advice = "next:   stop it with the HOME or OPS_STATE that it was started with, or go on using that one"
+    return Plan("refuse", "down", "down", why, ("wanted: one of it", advice))
 
 
 def _foreign(service: Service, look: Look) -> Plan:
     held = f"port {service.port} is held by {owners(look.sight.strangers)}"
-    advice = f"next:   inv kill-port {service.port} start --only {service.name}"
-    return Plan("refuse", "foreign", "foreign", held, (f"wanted: {service.name} on it", advice))
+    advice = ports.advice(service.port or 0, look.sight.strangers, f" start --only {service.name}")
+    return Plan("refuse", "foreign", "foreign", held, (f"wanted: {service.name} on it", f"next:   {advice}"))
 
 
 def blocked(look: Look) -> Plan:
@@ -86,6 +105,8 @@ def plan_restart(service: Service, look: Look) -> Plan:
         return blocked(look)
     if look.state == "foreign" and not look.sight.members:
         return _foreign(service, look)
+    if look.sight.elsewhere:
+        return _elsewhere(look)
     if look.sight.root is None:
         return Plan("spawn", look.state, "up", "was not running")
     return Plan("restart", look.state, "up", f"ending pid {look.sight.pid} and starting it anew")

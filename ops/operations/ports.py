@@ -13,6 +13,7 @@ from ops.errors import UsageError
 from ops.host import process
 from ops.host.listeners import Listener, listeners
 from ops.model import Outcome, Process, Service
+from ops.operations import environment
 from ops.operations.converge import Convergence, Plan, converge
 from ops.operations.sight import count, owners
 from ops.operations.site import Site
@@ -66,9 +67,24 @@ def _ours(pid: int) -> bool:
 
 
 def _advice(port: int, found: Sequence[Listener]) -> tuple[str, ...]:
+    return (f"wanted: port {port} free", f"next:   {_by_another(port, found)}")
+
+
+def _by_another(port: int, found: Sequence[Listener]) -> str:
     users = sorted({process.user_name(one.uid) for one in found if one.uid not in (None, os.geteuid())})
     who = f"user {users[0]}" if users else "its user, or root,"
-    return (f"wanted: port {port} free", f"next:   {who} has to stop it, or: sudo lsof -nP -iTCP:{port} -sTCP:LISTEN")
+    return f"{who} has to stop it, or: sudo lsof -nP -iTCP:{port} -sTCP:LISTEN"
+
+
+def advice(port: int, found: Sequence[Listener], then: str = "") -> str:
+    """What to do about strangers on a port: the line to type, with the tasks of `then` behind it, or who else has to
+    act. What is a service of another stack is better stopped there."""
+    if _refusal(found, process.ancestors()):
+        return _by_another(port, found)
+    kill = f"inv kill-port {port}{then}"
+    markers = {process.variable(pid, environment.MARKER) or "" for one in found for pid in one.pids}
+    stacks = sorted({marker.split("/")[0] for marker in markers if marker})
+    return f"{kill} (or stop it where it belongs: the stack {stacks[0]})" if stacks else kill
 
 
 def holders(found: Sequence[Listener]) -> tuple[Process, ...]:
@@ -85,19 +101,17 @@ def _carry_out(
     who = owners(found)
     ending = end_listeners(site, port, found, service.grace if service else _GRACE)
     after = listeners([port]).get(port, ())
-    seen = {one.pid for one in ending.left}
     if ending.left:
         why = f"{count(ending.left)} would not end" + (f": {ending.refused}" if ending.refused else "")
         return Outcome(str(port), "kill-port", "failed", "held", "held", why, more=_advice(port, found))
     how = " (KILL was needed)" if ending.killed else ""
-    again = [one for one in after if not seen & set(one.pids)]
-    why = f"ended {who}{how}" + _since(site, service, again)
-    return Outcome(str(port), "kill-port", "changed", "held", "held" if again else "free", why)
+    why = f"ended {who}{how}" + _since(site, service, after)
+    return Outcome(str(port), "kill-port", "changed", "held", "held" if after else "free", why)
 
 
 def end_listeners(site: Site, port: int, found: Sequence[Listener], grace: float) -> process.Ending:
     """Ends the holders of the sockets that were seen, and of the same sockets handed on since; not whoever came
-    to listen after them."""
+    to listen after them. (Off Linux sockets cannot be told apart: only the holders that were seen first.)"""
     sockets = {one.inode for one in found if one.inode}
     known: dict[Process, None] = dict.fromkeys(holders(found))
 
@@ -108,7 +122,7 @@ def end_listeners(site: Site, port: int, found: Sequence[Listener], grace: float
         return list(known)
 
     site.waiting(str(port), "its listeners to end")
-    return process.end(find, grace=grace, clock=time.monotonic)
+    return process.end(find, grace=grace, give_up=site.end, clock=time.monotonic)
 
 
 def _since(site: Site, service: Service | None, again: Sequence[Listener]) -> str:

@@ -26,6 +26,20 @@ def alerts_link(host: Host, state: State) -> Link | None:
     return Link(_absolute(host, host.stack.alerts_log), state.log("alerts")) if host.stack.alerts_log else None
 
 
+def mend_alerts(host: Host, state: State) -> list[str]:
+    """Makes the public path of the alerts log right; why it could not be, for people."""
+    shown = alerts_link(host, state)
+    words = logfiles.mend(shown) if shown else None
+    return [f"alerts log {shown.public}: {words}; the log itself is {shown.real}"] if shown and words else []
+
+
+def alerts_warnings(host: Host, state: State) -> list[str]:
+    """What `health` says of that path; nothing as long as there are no alerts."""
+    shown = alerts_link(host, state)
+    words = logfiles.link_fault(shown) if shown and os.path.exists(shown.real) else None
+    return [f"alerts log {shown.public}: {words}; the log itself is {shown.real}"] if shown and words else []
+
+
 def readable_log(host: Host, state: State, service: Service) -> str:
     """Where its output can be read: the real log; for one that was started by hand its old public file."""
     record = state.record(service.name)

@@ -17,14 +17,14 @@ from ops.operations import lifecycle, looking, ports, tree
 from ops.operations.converge import Convergence, Plan, converge, in_order
 from ops.operations.order import dependents
 from ops.operations.plans import Look, blocked
-from ops.operations.sight import Surroundings, owners, see, strays
+from ops.operations.sight import Surroundings, count, owners, see, strays
 from ops.operations.site import Site
 
 
 def reset(site: Site, only: Sequence[str] = ()) -> list[Outcome]:
     """One outcome per service, for the way down and up together."""
     chosen = site.chosen(only)
-    others = () if only else strays(site.host, site.state)
+    others = () if only else strays(site.host, site.state, Surroundings(site.host, site.state))
     gone = [service.name for service in others]
     wishes: Mapping[str, Wish] = {}
     if not site.check:
@@ -70,7 +70,10 @@ def _plan(service: Service, look: Look, *, stray: bool) -> Plan:
         freeing = ports.plan_kill(service.port or 0, look.sight.strangers)
         if freeing.do == "refuse":
             return replace(freeing, before="foreign", after="foreign")
-    return Plan("end", look.state, "down", "cleared")
+    members, strangers = look.sight.members, look.sight.strangers
+    what = [f"ending {count(members)}"] if members else []
+    what += [f"freeing port {service.port} of {owners(strangers)}"] if strangers else []
+    return Plan("end", look.state, "down", ", ".join([*what, "forgetting it" if stray else "starting it anew"]))
 
 
 def _carry_out(site: Site, service: Service, plan: Plan, wish: Wish | None) -> Outcome:
@@ -99,7 +102,7 @@ def _free(site: Site, service: Service) -> list[str]:
 def _announced(cleared: Outcome) -> Outcome:
     if cleared.state == "failed":
         return cleared
-    return replace(cleared, after="up", detail="ending it, freeing its port, starting it anew")
+    return replace(cleared, after="up")
 
 
 def _joined(cleared: Outcome, started: Outcome) -> Outcome:

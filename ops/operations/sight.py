@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import functools
 import os
-import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from ops.host import process
@@ -22,6 +21,7 @@ from ops.host.listeners import Listener, listeners
 from ops.memory.state import Record, State
 from ops.model import Host, Process, Service, ServiceState
 from ops.operations import environment
+from ops.operations.by_hand import is_declared
 
 Origin = Literal["record", "marker", "hand"]
 
@@ -44,6 +44,7 @@ class Sight:
     cpu: float = 0.0
     rss: int = 0
     stopped: bool = False
+    elsewhere: tuple[Process, ...] = ()  # a worker's processes that were started with another state folder
 
     @property
     def leftovers(self) -> tuple[Process, ...]:
@@ -74,21 +75,41 @@ class Surroundings:
         return process.table()
 
     @functools.cached_property
-    def marked(self) -> dict[str, list[tuple[Process, str]]]:
-        """By service: our processes that carry this stack's run marker, with the run. What runs this very command
-        is left out: somebody may type it in a shell that a service has opened."""
+    def _carrying(self) -> list[tuple[Process, str, str]]:
+        """Our processes that carry a run marker of a stack of this name, with service and run. What runs this very
+        command is left out: somebody may type it in a shell that a service has opened."""
         never = process.ancestors(self.table)
-        found: dict[str, list[tuple[Process, str]]] = {}
+        found: list[tuple[Process, str, str]] = []
         for one, value in process.carrying(environment.MARKER, f"{self.host.stack.name}/"):
             _, service, run = [*value.split("/", 2), "", ""][:3]
-            if one.pid not in never and run.startswith(self.state.tag):
-                found.setdefault(service, []).append((one, run))
+            if one.pid not in never:
+                found.append((one, service, run))
         return found
 
     @functools.cached_property
+    def marked(self) -> dict[str, list[tuple[Process, str]]]:
+        """By service: our processes that carry the run marker of this state folder, with the run."""
+        found: dict[str, list[tuple[Process, str]]] = {}
+        for one, service, run in self._carrying:
+            if run.startswith(self.state.tag):
+                found.setdefault(service, []).append((one, run))
+        return found
+
+    def elsewhere(self, service: Service) -> tuple[Process, ...]:
+        """Processes of this very service, folder and all, that were started with another state folder."""
+        theirs = [one for one, name, run in self._carrying if name == service.name and run[:8] != self.state.tag]
+        folder = os.path.realpath(environment.folder(self.host, service))
+        return tuple(one for one in theirs if os.path.realpath(process.working_folder(one.pid) or "/") == folder)
+
+    @functools.cached_property
     def listeners(self) -> dict[int, tuple[Listener, ...]]:
-        """By port: who listens on the ports of this host's services."""
-        return listeners([service.port for service in self.host.services if service.port is not None])
+        """By port: who listens on the ports of this host's services, those no longer in the inventory included."""
+        ports = [one.port for one in (*self.host.services, *strays(self.host, self.state)) if one.port is not None]
+        found = listeners(ports)
+        # A socket of ours without a holder: its last one ended between the look at sockets and that at processes.
+        if any(not one.pids and one.uid == os.geteuid() for several in found.values() for one in several):
+            found = listeners(ports)
+        return found
 
 
 def see(
@@ -106,8 +127,13 @@ def see(
     strangers: tuple[Listener, ...] = ()
     if service.port is not None and (port or root is None):
         own, strangers = _ports(service, members, around)
-        members = _with_holders(members, own, around)
-    return _sight(service, record, root, origin, run, members, own, strangers, around)
+        members = _with_heirs(members, own, around)
+    sight = _sight(service, record, root, origin, run, members, own, strangers, around)
+    if sight.state == "stopping" and not state.is_changing(service.name):
+        return replace(sight, state="hung" if sight.stopped else "up")  # whoever was stopping it was ended over it
+    if service.port is None and root is None:
+        return replace(sight, elsewhere=around.elsewhere(service))
+    return sight
 
 
 def _root(
@@ -154,61 +180,10 @@ def _started_by_hand(service: Service, around: Surroundings) -> Process | None:
     never = process.ancestors(around.table)
     for pid in sorted(_holders(around.listeners.get(service.port, ()))):
         while pid not in never and pid in around.table:
-            if is_declared(pid, service, around.host):
+            if is_declared(pid, service, around.host, around.state):
                 return process.identify(pid)
             pid = around.table[pid].ppid
     return None
-
-
-def is_declared(pid: int, service: Service, host: Host) -> bool:
-    """Whether a process has the declared command, folder and user, as one started by hand would."""
-    if process.owner(pid) != os.geteuid() or process.variable(pid, environment.MARKER):
-        return False
-    words = process.command_line(pid)
-    if not words or not same_command(words, service.argv(sys.executable), process.program(pid)):
-        return False
-    cwd = process.working_folder(pid)
-    return cwd is not None and os.path.realpath(cwd) == os.path.realpath(environment.folder(host, service))
-
-
-def same_command(words: Sequence[str], declared: Sequence[str], executable: str | None = None) -> bool:
-    """Whether a command line is the declared command: `python` or `/usr/bin/python3.11` for the same program,
-    a script with its interpreter in front (#!), or the one-line title that npm gives itself."""
-    if len(words) == 1 and " " in words[0]:
-        words = words[0].split() or words  # a title is no shell's text: a quote or backslash in it means nothing
-        declared = _npm_title(declared)
-    if list(words[1:]) == list(declared[1:]) and _same_program(words[0], declared[0], executable):
-        return True
-    return len(words) > 1 and list(words[2:]) == list(declared[1:]) and _same_name(words[1], declared[0])
-
-
-def _npm_title(declared: Sequence[str]) -> Sequence[str]:
-    """The words npm titles itself with when it runs this: npx is `npm exec`, and npm's own options and the `--`
-    that ends them are left out (for npx the first word that is no option ends them as well)."""
-    program, rest = declared[0], list(declared[1:])
-    npx = os.path.basename(program) == "npx"
-    if not npx and os.path.basename(program) != "npm":
-        return declared
-    ends = [place for place, word in enumerate(rest) if word == "--" or (npx and not word.startswith("-"))]
-    end = ends[0] if ends else len(rest)
-    after = rest[end + 1 :] if rest[end : end + 1] == ["--"] else rest[end:]
-    before = [word for word in rest[:end] if not word.startswith("-")]
-    return ["npm", "exec", *after] if npx else [program, *before, *after]
-
-
-def _same_program(word: str, declared: str, executable: str | None) -> bool:
-    if _same_name(word, declared):
-        return True
-    if not executable:
-        return False
-    import shutil
-
-    path = declared if "/" in declared else shutil.which(declared) or declared
-    return os.path.realpath(path) == os.path.realpath(executable)
-
-
-def _same_name(word: str, declared: str) -> bool:
-    return word == declared or os.path.basename(word) == os.path.basename(declared)
 
 
 def _members(
@@ -243,13 +218,22 @@ def _newborn(listener: Listener, service: Service, around: Surroundings) -> bool
     return any((process.variable(pid, environment.MARKER) or "").startswith(prefix) for pid in mine)
 
 
-def _with_holders(
+def _with_heirs(
     members: tuple[Process, ...], own: tuple[Listener, ...], around: Surroundings
 ) -> tuple[Process, ...]:
-    """A process that holds the very listening socket of the service got it from it: it belongs to the tree."""
+    """With those who got the very listening socket of the service from it, however they escaped its tree. Whoever
+    may have had it before the service is a stranger: a parent that handed it down, and that parent's other heirs."""
     known = {member.pid for member in members}
-    more = [pid for pid in sorted(_holders(own) - known) if pid in around.table]
-    return members + tuple(around.table[pid].process() for pid in more)
+    holders = {pid for pid in _holders(own) - known if pid in around.table}
+    eldest = min((member.birth for member in members), default=0.0)
+    heirs = [
+        around.table[pid]
+        for pid in sorted(holders)
+        if around.table[pid].birth >= eldest
+        and process.owner(pid) == os.geteuid()
+        and not holders & (process.ancestors(around.table, pid) - {pid})
+    ]
+    return members + tuple(heir.process() for heir in heirs)
 
 
 def _sight(
@@ -332,12 +316,13 @@ def owners(found: Sequence[Listener]) -> str:
     return f"a process that you may not see, user {', '.join(users)}"
 
 
-def strays(host: Host, state: State) -> tuple[Service, ...]:
-    """Services that have a record but are no longer in the inventory, as far as the record knows them."""
+def strays(host: Host, state: State, around: Surroundings | None = None) -> tuple[Service, ...]:
+    """Services that have a record but are no longer in the inventory, as far as the record knows them; with
+    `around` also those whose record is damaged or gone, known by their run marker alone."""
     known = {service.name for service in host.services}
     records = [state.record(name) for name in state.recorded() if name not in known]
-    return tuple(
-        Service(
+    found = {
+        record.service: Service(
             record.service,
             ("?",),
             port=record.port,
@@ -347,4 +332,7 @@ def strays(host: Host, state: State) -> tuple[Service, ...]:
         )
         for record in records
         if record is not None
-    )
+    }
+    marked = around.marked if around else {}
+    unknown = {name: Service(name, ("?",)) for name in marked if name and name not in known}
+    return tuple({**unknown, **found}.values())

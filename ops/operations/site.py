@@ -5,6 +5,7 @@ Knows: what every verb needs besides the service. Must not know: what any verb d
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -40,10 +41,14 @@ class Site:
         """How this command signs what it records."""
         return f"inv {self.task}"
 
+    @property
+    def end(self) -> float:
+        """The moment (monotonic) at which the time given with --timeout is used up; infinite without it."""
+        return math.inf if self.timeout is None else self.begun + self.timeout
+
     def deadline(self, seconds: float) -> float:
         """The moment (monotonic) `seconds` from now, or the end of the whole request when that is sooner."""
-        moment = time.monotonic() + seconds
-        return moment if self.timeout is None else min(moment, self.begun + self.timeout)
+        return min(time.monotonic() + seconds, self.end)
 
     def lock_time(self, service: Service) -> float:
         """Seconds to wait for its lock: as long as an honest holder may need to end a tree, or the request has left."""

@@ -34,6 +34,7 @@ def launch(site: Site, service: Service, before: Sight, *, refresh: bool = False
         _record(service, spawned.process, run, site.by),
         restarts=before.record.restarts + 1 if before.record else 0,
         log_file=spawned.log_file,
+        log_start=spawned.log_start,
     )
     site.state.remember(record)
     site.note(service.name, [*spawned.notes, *_mend(site, service, record)])
@@ -98,10 +99,11 @@ def end(site: Site, service: Service) -> str:
         find,
         stop_signal=signal.Signals[f"SIG{service.stop_signal}"],
         grace=service.grace,
+        give_up=site.end,
         clock=time.monotonic,
     )
     if ending.left:
-        raise _left(service, ending)
+        raise _left(site, service, ending)
     _await_port(site, service, before.strangers)
     force = f", KILL after {service.grace:g} s" if ending.killed else ""
     return f"ended {count(ending.ended)}{force}"
@@ -116,7 +118,13 @@ def adopt_for_ending(site: Site, service: Service, sight: Sight) -> None:
         site.state.remember(replace(record, stopping=True))
 
 
-def _left(service: Service, ending: process.Ending) -> OpsError:
+def _left(site: Site, service: Service, ending: process.Ending) -> OpsError:
+    if time.monotonic() >= site.end and not ending.killed:
+        return OpsError(
+            f"{count(ending.left)} still ending after {site.timeout:g} s (--timeout); its grace is {service.grace:g} s",
+            wanted=f"no process of {service.name} left",
+            next=f"inv {'stop' if site.task == 'stop' else 'start'} --only {service.name}",
+        )
     who = "; ".join(_stubborn(one) for one in ending.left[:5])
     why = f" ({ending.refused})" if ending.refused else ""
     return OpsError(
@@ -136,8 +144,9 @@ def _await_port(site: Site, service: Service, before: Sequence[Listener]) -> Non
     if service.port is None:
         return
     until = time.monotonic() + _PORT_TIME
+    known = {_socket(one) for one in before}
     while True:
-        found = [one for one in listeners([service.port]).get(service.port, ()) if one not in before]
+        found = [one for one in listeners([service.port]).get(service.port, ()) if _socket(one) not in known]
         if not found:
             return
         if time.monotonic() >= until:
@@ -147,6 +156,11 @@ def _await_port(site: Site, service: Service, before: Sequence[Listener]) -> Non
                 next=f"inv kill-port {service.port}",
             )
         site.pause(0.05)
+
+
+def _socket(listener: Listener) -> tuple[object, ...]:
+    """What tells one listening socket from another, whoever holds it."""
+    return (listener.inode,) if listener.inode else (listener.address, listener.family)
 
 
 def ports_of(sight: Sight) -> list[int]:
@@ -162,8 +176,9 @@ def clear(site: Site, service: Service) -> None:
 
 
 def log_tail(site: Site, service: Service, count: int = 10) -> list[str]:
-    """The last lines of its log, harmless to print."""
+    """The last lines that its present run has logged, harmless to print."""
     from ops.host import logs
 
-    lines, _ = logs.last_lines(public.readable_log(site.host, site.state, service), count)
-    return [logs.plain(line) for line in lines]
+    record = site.state.record(service.name)
+    path = public.readable_log(site.host, site.state, service)
+    return [logs.plain(line) for line in logs.last_lines(path, count, since=record.log_start if record else 0)[0]]

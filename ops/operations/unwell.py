@@ -9,7 +9,7 @@ import signal
 
 from ops.host import spawn
 from ops.model import Outcome, Process, Reading, Service
-from ops.operations import asking, tree
+from ops.operations import asking, ports, tree
 from ops.operations.sight import Sight, count, owners
 from ops.operations.site import Site
 
@@ -27,7 +27,7 @@ def not_well(
     """A failure to become healthy: what was seen, what was wanted, the last lines of its log, what to do next."""
     if sight.state == "foreign":
         seen = f"port {service.port} is held by {owners(sight.strangers)}"
-        advice = f"inv kill-port {service.port} start --only {service.name}"
+        advice = ports.advice(service.port or 0, sight.strangers, f" start --only {service.name}")
     else:
         seen = _ended(root, sight) if sight.root is None else _unwell(service, verdict, port)
         advice = f"inv tail {service.name}"

@@ -82,7 +82,7 @@ BODY = """
       <div><b data-count="missing_in_pg">&ndash;</b><span>unknown credit</span></div>
       <div><b data-count="duplicates">&ndash;</b><span>duplicate</span></div></div>
       <div class="bar"><i></i></div></div>
-    <div class="foot"><p class="note" aria-live="polite"></p><button>Run demo reconciliation</button></div>
+    <div class="foot"><p class="note" aria-live="polite"></p><button disabled>Run demo reconciliation</button></div>
   </section>
   <section class="card" id="pg">
     <h2>Payments <code>pg-api</code><span class="badge">checking</span></h2>
@@ -102,7 +102,7 @@ SCRIPT = """
 const EVERY = 4000, PATIENCE = 5000;
 const NAMES = {recon: "recon-api", pg: "pg-api", bank: "bank-api", overview: "overview-api"};
 const state = {}, seen = {};
-let frontend = true, note = "";
+let frontend = true, running = false, note = "";
 const find = (selector) => document.querySelector(selector);
 const rupees = (paise) => "\\u20b9" + (paise / 100).toLocaleString("en-IN", {minimumFractionDigits: 2});
 const clock = (when) => new Date(when).toLocaleTimeString([], {hour12: false});
@@ -127,6 +127,14 @@ function mark(card, level, text) {
   badge.textContent = text;
   find("#" + card).classList.toggle("stale", level === "bad");
   banner();
+  if (card === "recon") offer();
+}
+// A demo can only be asked for where somebody would answer, and one at a time.
+function offer() {
+  const button = find("button"), away = !state.recon || state.recon === "bad";
+  button.disabled = running || away;
+  button.textContent = running ? "Reconciling\\u2026" : "Run demo reconciliation";
+  button.title = away && !running ? "recon-api is unreachable" : "";
 }
 function banner() {
   const down = Object.keys(NAMES).filter((card) => state[card] === "bad").map((card) => NAMES[card]);
@@ -201,10 +209,9 @@ async function keep(card) {
   await refresh(card);
   setTimeout(() => keep(card), EVERY);
 }
-find("button").addEventListener("click", async (event) => {
-  const button = event.target;
-  button.disabled = true;
-  button.textContent = "Reconciling\\u2026";
+find("button").addEventListener("click", async () => {
+  running = true;
+  offer();
   try {
     await ask("/api/recon/jobs/demo", "POST");
     note = "";
@@ -213,9 +220,8 @@ find("button").addEventListener("click", async (event) => {
     note = "Not run: " + why.message + (sides.length ? " (" + sides.join("; ") + ")" : "");
     setTimeout(() => { note = ""; }, 15000);
   }
+  running = false;
   await refresh("recon");
-  button.disabled = false;
-  button.textContent = "Run demo reconciliation";
 });
 Object.keys(NAMES).forEach(keep);
 """

@@ -1,0 +1,48 @@
+"""What to type next, for whatever is not well.
+
+Knows: which line helps in which state. Must not know: how the state came about, where the line is shown.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ops.operations.look import HostReport, ServiceReport
+
+
+def advice(report: HostReport) -> list[str]:
+    """A line for each service that is not well, what it needs before it."""
+    unwell = [service for service in report.services if not service.well]
+    if report.whole and len(unwell) > 1 and all(service.state == "down" for service in report.services):
+        return ["next:   inv start"] if len(unwell) == len(report.services) else [_line(one, report) for one in unwell]
+    return [_line(service, report) for service in _needs_first(unwell)]
+
+
+def _needs_first(services: list[ServiceReport]) -> list[ServiceReport]:
+    waiting, ordered = list(services), list[ServiceReport]()
+    while waiting:
+        names = {service.name for service in waiting}
+        ready = [service for service in waiting if not names & set(service.needs)] or waiting[:1]
+        ordered += ready
+        waiting = [service for service in waiting if service not in ready]
+    return ordered
+
+
+def _line(service: ServiceReport, report: HostReport) -> str:
+    missing = [one for one in report.services if one.name in service.needs and one.state != "up"]
+    because = ", ".join(f"{one.name}, which is {one.state}" for one in missing)
+    return f"next:   {_words(service, alone=not missing)}" + (f"    (needs {because})" if because else "")
+
+
+def _words(service: ServiceReport, *, alone: bool) -> str:
+    """`alone`: nothing that it needs can be the cause. If something can, restarting it would not help."""
+    if service.state == "foreign" or service.owner:
+        return f"inv kill-port {service.port} start --only {service.name}"
+    if service.state in ("down", "starting", "stopping"):  # start waits for whoever is at it already
+        return f"inv start --only {service.name}"
+    failed = [reading for reading in service.probes if reading.ok is False]
+    only_watched = bool(failed) and not any(reading.restart for reading in failed)
+    if only_watched or not alone:
+        return f"inv tail {service.name}"
+    return f"inv tail {service.name}    then: inv restart-one {service.name}"
