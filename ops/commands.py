@@ -7,6 +7,7 @@ Everything heavy is imported inside the functions: `inv --list` must stay as fas
 
 from __future__ import annotations
 
+import io
 import itertools
 import os
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 
 from invoke.collection import Collection
 from invoke.context import Context
-from invoke.exceptions import Exit
+from invoke.exceptions import Exit, ParseError
 from invoke.program import Program
 from invoke.tasks import task as _invoke_task
 
@@ -33,8 +34,9 @@ _HELP = {
     "force": "also a port that is in no inventory",
     "lines": "how many of the last lines to begin with",
     "no-follow": "print the last lines and end",
+    "name": "which service; the word NAME says the same",
+    "port": "which port; the word PORT says the same",
 }
-
 
 _WITH_POSITIONAL = ("restart-one", "kill-port", "hold", "release", "tail")
 
@@ -50,7 +52,7 @@ def _task(*positional: str) -> Callable[[Body], Any]:
             positional=list(positional),
             iterable=["only"] if "only" in words else [],
             auto_shortflags=False,
-            help={**texts, **dict.fromkeys(positional, "which one")},
+            help=texts,
         )
 
     return wrap
@@ -82,7 +84,10 @@ def restart(
 def restart_one(
     c: Context, name: str, check: bool = False, json: bool = False, timeout: str = "", refresh_env: bool = False
 ) -> None:
-    """Restart one service, gracefully."""
+    """Restart one service, gracefully.
+
+    inv restart-one NAME
+    """
     _positional("restart-one", name)
     _change(c, "restart-one", [name], check, json, timeout, {"refresh_env": refresh_env})
 
@@ -91,7 +96,10 @@ def restart_one(
 def kill_port(
     c: Context, port: str, force: bool = False, check: bool = False, json: bool = False, timeout: str = ""
 ) -> None:
-    """End whoever listens on a port; its clients are left alone."""
+    """End whoever listens on a port; its clients are left alone.
+
+    inv kill-port PORT
+    """
     _positional("kill-port", port)
     _change(c, "kill-port", None, check, json, timeout, {"port": port, "force": force})
 
@@ -104,14 +112,20 @@ def reset(c: Context, only: Any = None, check: bool = False, json: bool = False,
 
 @_task("name")
 def hold(c: Context, name: str, check: bool = False, json: bool = False, timeout: str = "") -> None:
-    """Have the monitor leave a service alone, while it goes on watching it."""
+    """Have the monitor leave a service alone, while it goes on watching it.
+
+    inv hold NAME
+    """
     _positional("hold", name)
     _change(c, "hold", [name], check, json, timeout)
 
 
 @_task("name")
 def release(c: Context, name: str, check: bool = False, json: bool = False, timeout: str = "") -> None:
-    """Give a held service back to the monitor."""
+    """Give a held service back to the monitor.
+
+    inv release NAME
+    """
     _positional("release", name)
     _change(c, "release", [name], check, json, timeout)
 
@@ -130,7 +144,10 @@ def health(c: Context, only: Any = None, json: bool = False, watch: str = "", ti
 
 @_task("name")
 def tail(c: Context, name: str, lines: str = "10", no_follow: bool = False, json: bool = False) -> None:
-    """Follow logs: a service, `monitor`, `alerts`, or `all` merged."""
+    """Follow logs: a service, `monitor`, `alerts`, or `all` merged.
+
+    inv tail NAME
+    """
     _positional("tail", name)
 
     def body() -> int:
@@ -173,6 +190,8 @@ def namespace(tasks_file: str = "") -> Collection:
     if tasks_file:
         beside = os.path.join(os.path.dirname(os.path.abspath(tasks_file)), "inventory.yaml")
         os.environ.setdefault("OPS_INVENTORY", beside)
+        if "invoke.main" in sys.modules:  # `inv` itself is reading that tasks.py
+            _explain_mistakes(sys.modules["invoke.main"].program)
     made = Collection()
     for one in (
         start,
@@ -206,9 +225,33 @@ def main() -> None:
             defaults["tasks"]["dedupe"] = False  # `ops health restart health` means it
             return defaults
 
-    Program(
+    program = Program(
         version=version("settlepaisa-ops"), namespace=namespace(), name="ops", binary="ops", config_class=OpsConfig
-    ).run()
+    )
+    _explain_mistakes(program)
+    program.run()
+
+
+def _explain_mistakes(program: Any) -> None:
+    """Has Invoke's own words about a line that makes no sense replaced by what was meant and what to type. What
+    Invoke accepts is not looked at."""
+
+    def explained(step: Callable[[], None]) -> Callable[[], None]:
+        def run() -> None:
+            try:
+                step()
+            except ParseError as error:
+                from ops.face import mistakes
+
+                _open_streams()
+                known = {name: sorted(context.flags) for name, context in program.parser.contexts.items()}
+                task, told = mistakes.explain(str(error), sys.argv[1:], known)
+                raise Exit(code=_told(task, "--json" in sys.argv, told.lines(), told.exit_code)) from None
+
+        return run
+
+    for name in ("parse_tasks", "parse_cleanup"):
+        setattr(program, name, explained(getattr(program, name)))
 
 
 # -- what a command line may say -----------------------------------------------------------------------------
@@ -246,14 +289,18 @@ def _seconds(text: str, flag: str) -> float | None:
     except ValueError:
         value = -1.0
     if not 0 < value < 1e9:
-        raise UsageError(f"{flag} {text!r} is not a number of seconds", wanted="a number above 0, such as 30")
+        raise UsageError(f"{flag} {_shown(text)} is not a number of seconds", wanted="a number above 0, such as 30")
     return value
 
 
+def _shown(text: str) -> str:
+    """What was typed, short and harmless enough to be repeated."""
+    return repr((text if len(text) <= 40 else text[:37] + "...") if text.isprintable() else "?")
+
+
 def _whole(text: str, name: str, least: int, most: int) -> int:
-    if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
-        shown = text if text.isprintable() else "?"
-        raise UsageError(f"{name} {shown!r} is not a number from {least} to {most}")
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and least <= int(text) <= most):
+        raise UsageError(f"{name} {_shown(text)} is not a number from {least} to {most}")
     return int(text)
 
 
@@ -349,6 +396,9 @@ def _open_streams() -> None:
     os.close(descriptor)
     sys.stdout = sys.stdout or open(1, "w", closefd=False)
     sys.stderr = sys.stderr or open(2, "w", closefd=False)
+    for stream in (sys.stdout, sys.stderr):  # where they are not UTF-8, what cannot be written is shown as an escape
+        if isinstance(stream, io.TextIOWrapper) and stream.errors != "backslashreplace":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _refuse_misread_flags() -> None:

@@ -197,8 +197,8 @@ def health_lines(report: HostReport) -> list[str]:
     checks = [_checks(service) for service in report.services]
     told = [text if len(text) <= room else text[: room - 3] + "..." for text in checks]
     lines = table([*heads, "checks"], [[*row, text] for row, text in zip(rows, told, strict=True)])
-    pairs = zip(report.services, checks, strict=True)
-    whole = [f"{service.name}: {text}" for service, text in pairs if text not in told]
+    pairs = zip(report.services, checks, told, strict=True)
+    whole = [f"{service.name}: {text}" for service, text, shown in pairs if text != shown]
     warnings = [coloured(f"warning: {warning}", "yellow") for warning in report.warnings]
     return [headline(report), "", *lines, *_with_gap(whole), *_with_gap(warnings), *_with_gap(advice(report))]
 

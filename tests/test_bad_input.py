@@ -22,6 +22,9 @@ from typing import Any
 import pytest
 import yaml
 
+from ops.face.changing import carrying_on
+from ops.host import process
+from ops.operations.verbs import Request
 from tests.stack import Done, Stack
 from tests.waiting import until
 
@@ -79,12 +82,21 @@ def refused(stack: Stack, *args: str, **more: Any) -> Done:
         ("tail recon --no-follow", "did you mean 'recon-api'?"),
         ("health --only nope", "unknown service 'nope'"),
         ("restart-one --bogus", "next:   inv restart-one --help"),
-        ("kill-port --force", "did not receive required positional arguments"),
+        ("kill-port --force", "kill-port needs the number of a port"),
         ("start --bogus", "--bogus"),
         ("restart-one pg-api --bogus", "--bogus"),
-        ("start pg-api", "pg-api"),
-        ("nosuch", "nosuch"),
-        ("restart-one", "name"),
+        ("start --onli pg-api", "did you mean '--only'?"),
+        ("start pg-api", "next:   inv start --only pg-api"),
+        ("restart-one pg-api recon-api", "next:   inv restart-one recon-api"),
+        ("pg-api", "'pg-api' is a service, not a task"),
+        ("nosuch", "there is no task 'nosuch'"),
+        ("stop helth", "did you mean 'health'?"),
+        ("monitor", "monitor comes with a later version"),
+        ("start install-service", "install-service comes with a later version"),
+        ("--help report", "report comes with a later version"),
+        ("restart-one", "wanted: one of recon-api, pg-api\n  next:   inv restart-one NAME"),
+        ("kill-port", "next:   inv kill-port PORT"),
+        ("start --timeout", "start: --timeout needs a value"),
         ("start --only", "--only needs the name of a service"),
         ("stop --only --check", "--only needs the name of a service"),
         ("stop --only=", "--only needs the name of a service"),
@@ -93,7 +105,7 @@ def refused(stack: Stack, *args: str, **more: Any) -> Done:
         ("kill-port 5103x", "'5103x' is not a number from 1 to 65535"),
         ("kill-port 0", "'0' is not a number from 1 to 65535"),
         ("kill-port 65536", "'65536' is not a number from 1 to 65535"),
-        ("kill-port -5103", "No idea what"),  # Invoke takes it for flags
+        ("kill-port -5103", "kill-port: unknown flag"),  # Invoke takes it for flags
         ("kill-port -5", "inv kill-port --help"),
         ("kill-port --port=-5103", "inv kill-port --help"),
         ("kill-port ５１０３", "is not a number from 1 to 65535"),
@@ -107,6 +119,8 @@ def refused(stack: Stack, *args: str, **more: Any) -> Done:
         ("tail pg-api --lines many", "--lines 'many' is not a number from 0"),
         ("tail pg-api --lines -1", "--lines '-1' is not a number from 0"),
         ("alerts --lines 0", "--lines '0' is not a number from 1"),
+        (f"kill-port {'1' * 5000}", "port '1111111111111111111111111111111111111...' is not a number from 1 to 65535"),
+        (f"start --timeout {'1' * 5000}", "111...' is not a number of seconds"),
     ],
 )
 def test_a_line_that_makes_no_sense(up: Stack, line: str, words: str) -> None:
@@ -127,6 +141,9 @@ def test_a_port_of_no_service_needs_force(up: Stack) -> None:
         ("start --only nope --json --check", ["schema", "task", "check", "outcomes", "recap", "error"]),
         ("kill-port x --json", ["schema", "task", "check", "outcomes", "recap", "error"]),
         ("restart-one --bogus --json", ["schema", "task", "check", "outcomes", "recap", "error"]),
+        ("start --bogus --json", ["schema", "task", "check", "outcomes", "recap", "error"]),
+        ("monitor --json", ["schema", "task", "check", "outcomes", "recap", "error"]),
+        ("health pg-api --json", ["schema", "task", "healthy", "hosts", "error"]),
         ("status --only nope --json", ["schema", "task", "healthy", "hosts", "error"]),
         ("health --watch never --json", ["schema", "task", "healthy", "hosts", "error"]),
         ("alerts --lines x --json", ["schema", "task", "hosts", "error"]),
@@ -143,8 +160,33 @@ def test_an_error_is_still_one_document(up: Stack, line: str, keys: list[str]) -
 
 
 def test_controls_in_a_name_reach_no_terminal(up: Stack) -> None:
-    done = refused(up, "restart-one", "\x1b[2Jx")
-    assert "\x1b" not in done.err
+    for line in (["restart-one", "\x1b[2Jx"], ["start", "\x1b[2Jx"], ["\x1b[2Jx"]):
+        assert "\x1b" not in refused(up, *line).err
+
+
+def test_what_invoke_reads_is_never_refused(up: Stack) -> None:
+    """Core flags with values, a flag's value that looks like a task, and tasks that only this tasks.py has."""
+    more = "\nfrom invoke.tasks import task\n\n@task\ndef mine(c):\n    print('mine ran')\n\nns.add_task(mine)\n"
+    tasks = up.folder / "tasks.py"
+    shipped = tasks.read_text()
+    tasks.write_text(shipped + more)
+    try:
+        assert "mine ran" in up.ok("-c", "tasks", "mine", "status", "--only", "pg-api", "mine").out
+    finally:
+        tasks.write_text(shipped)
+    assert "restart-one" in up.ok("--list-format=nested").out
+    assert up.ok("-r", str(up.folder), "status", "alerts", "--lines", "3", cwd="/").err == ""
+
+
+def test_the_console_script_explains_a_line_too(up: Stack) -> None:
+    program = Path(sys.executable).parent / "ops"
+    env = {**up.env, "OPS_INVENTORY": str(up.folder / "inventory.yaml")}
+    done = subprocess.run([program, "start", "pg-api"], env=env, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines() == [
+        "error: start takes no name, but 'pg-api' stands after it",
+        "  next:   inv start --only pg-api",
+    ]
 
 
 # -- the inventory ------------------------------------------------------------------------------------------------
@@ -254,7 +296,11 @@ def test_a_state_folder_that_belongs_to_another_user(open_stack: Stack) -> None:
     done = as_nobody(stack, "stop", "--json")
     assert done.code == 1, str(done)
     assert "belongs to user root, not to you" in done.err
-    assert "sudo -u root inv stop --json" in done.document["error"]
+    assert re.search(r"next:   sudo -u root -H .*/inv stop --json$", done.document["error"])
+    for line in ("status", "health", "tail api --no-follow", "alerts"):  # else each would tell an untruth
+        told = as_nobody(stack, *line.split())
+        assert (told.code, told.out) == (1, ""), str(told)
+        assert "belongs to user root, not to you" in told.err
     assert snapshot(stack) == before
 
 
@@ -268,8 +314,23 @@ def test_root_is_refused_too(stack: Stack) -> None:
     for line in ("start", "stop", "reset", "restart-one api", "hold api", "start --check"):
         done = refused(stack, *line.split())
         assert "belongs to user nobody, not to you" in done.err
-        assert f"next:   sudo -u nobody inv {line}" in done.err
+        assert re.search(rf"next:   sudo -u nobody -H .*/inv {line}$", done.err, re.MULTILINE)
+    assert stack.inv("status").code == 2  # root may look
     assert list(stack.state.iterdir()) == []
+
+
+def test_the_same_stack_from_another_folder_is_no_stack_that_is_down(stack: Stack, tmp_path: Path) -> None:
+    stack.tiny()
+    stack.write()
+    at_home = {"OPS_STATE": ""}
+    stack.ok("start", env=at_home)
+    copy = tmp_path / "copy"
+    shutil.copytree(stack.folder, copy)
+    for line in ("status", "health --json", "start"):
+        done = stack.inv(*line.split(), env=at_home, cwd=str(copy))
+        assert done.code == 1, str(done)
+        assert f"already runs from {stack.folder}" in done.err
+    assert stack.ok("status", env=at_home)
 
 
 # -- services that cannot be had as they are told -----------------------------------------------------------------
@@ -360,6 +421,20 @@ def test_without_a_terminal(stack: Stack) -> None:
     assert "\x1b" not in stack.ok("health", env={"TERM": "xterm"}).out
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_stream_that_is_not_utf_8(stack: Stack, encoding: str) -> None:
+    stack.tiny("api")
+    stack.write()
+    logs = stack.state / "logs"
+    logs.mkdir(parents=True)
+    (logs / "api.log").write_text("snowman \u2603\n")
+    done = stack.ok("tail", "api", "--no-follow", env={"PYTHONIOENCODING": encoding})
+    assert done.out == "snowman \\u2603\n"
+    refused = stack.inv("restart-one", "\u2603", env={"PYTHONIOENCODING": encoding})
+    assert refused.code == 1
+    assert refused.err.startswith("error: unknown service '\\u2603'")
+
+
 def closed_pipe() -> int:
     """The end to write to of a pipe that nobody reads."""
     reader, writer = os.pipe()
@@ -437,7 +512,7 @@ def test_law_6_ctrl_c_in_the_middle_of_a_start(stack: Stack, flags: tuple[str, .
     out, err = child.communicate(timeout=30)
     assert child.returncode == 130
     assert "interrupted" in err
-    assert "inv start carries on from here" in err
+    assert "  next:   inv start\n" in err
     assert "Traceback" not in err
     if flags:
         document = json.loads(out)
@@ -450,6 +525,47 @@ def test_law_6_ctrl_c_in_the_middle_of_a_start(stack: Stack, flags: tuple[str, .
     assert again.states["quick"] == "ok"
     assert again.states["last"] == "changed"
     assert stack.running("late") == [late]  # it was waited for, not started twice
+
+
+@pytest.mark.parametrize(
+    ("line", "carries_on"), [("stop --only slow", "inv stop --only slow"), ("reset", "inv start")]
+)
+def test_law_6_ctrl_c_while_services_end_names_the_line_that_carries_on(
+    stack: Stack, line: str, carries_on: str
+) -> None:
+    stack.tiny("slow", "--deaf", grace=8)
+    stack.tiny("other")
+    stack.write()
+    stack.ok("start")
+    (slow,) = stack.running("slow")
+    child = stack.popen(*line.split())
+    record = stack.state / "services" / "slow.json"
+    until(lambda: json.loads(record.read_text())["stopping"], 30)
+    child.send_signal(signal.SIGINT)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert err.splitlines()[-2:] == ["error: interrupted", f"  next:   {carries_on}"]
+    assert stack.running("slow") == [slow]
+    process.send(slow, signal.SIGKILL)  # so that it need not be waited for
+    assert stack.inv(*carries_on.split()[1:], "--json").code == 0
+
+
+@pytest.mark.parametrize(
+    ("request_", "line"),
+    [
+        (Request("start", ("a", "b"), options={"refresh_env": True}), "inv start --only a,b --refresh-env"),
+        (Request("start", check=True), "inv start --check"),
+        (Request("stop"), "inv stop"),
+        (Request("restart"), "inv start"),
+        (Request("restart", ("a",)), "inv start --only a"),
+        (Request("restart-one", ("a",), options={"refresh_env": True}), "inv start --only a"),
+        (Request("reset", ("a",)), "inv start --only a"),
+        (Request("hold", ("a",)), "inv hold a"),
+        (Request("kill-port", options={"port": 5103, "force": True}), "inv kill-port 5103 --force"),
+    ],
+)
+def test_what_carries_on_is_a_whole_line_with_the_same_scope(request_: Request, line: str) -> None:
+    assert carrying_on(request_) == line
 
 
 def test_ctrl_c_in_a_report_and_between_tasks(stack: Stack) -> None:

@@ -9,6 +9,7 @@ import contextlib
 import datetime
 import json
 import os
+import plistlib
 import pty
 import re
 import signal
@@ -41,7 +42,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         made.tiny("api", needs=["pg"], critical=True, env={"TOKEN": "x"})
         made.tiny("pg", health=[{"http": "/"}, {"command": ["false"], "restart": False, "every": 60}])
         made.write()
-        made.ok("start")
+        assert made.inv("start").code == 2  # the watching probe of pg fails, which is no reason to restart it
         yield made
     finally:
         made.end()
@@ -218,7 +219,21 @@ def test_check_inventory_proves_the_budget(stack: Stack) -> None:
     assert done.outcomes["slow"]["detail"].startswith("worst case 46 s of 30 s")
     shown = stack.inv("check-inventory")
     assert shown.code == 2
+    assert shown.err == ""
     assert RECAP.fullmatch(shown.out.splitlines()[-1])
+
+
+def test_check_inventory_warns_of_what_this_machine_lacks(stack: Stack) -> None:
+    stack.tiny("good")
+    stack.add("no-program", ["definitely-not-there"])
+    stack.add("no-folder", ["sleep", "1"], cwd="not/there")
+    stack.write()
+    done = stack.ok("check-inventory", "--json")
+    assert set(done.states.values()) == {"ok"}
+    first, second = sorted(done.err.splitlines())
+    assert first.startswith(f"warning: no-folder could not be started here: its folder {stack.folder}/not/there")
+    assert "no-program could not be started here: its program 'definitely-not-there' was not found; next: " in second
+    assert not stack.state.exists()
 
 
 # -- for people ----------------------------------------------------------------------------------------------------
@@ -233,6 +248,7 @@ def test_people_get_a_line_per_outcome_the_health_and_the_recap(stack: Stack) ->
     assert re.match(r"api  changed   down -> up  +started, pid \d+, healthy after", lines[0])
     assert lines[1].startswith("web  changed")
     assert "localhost: healthy, 2 of 2 services up" in lines
+    assert any(line.startswith("no monitor runs") for line in lines)
     assert lines[-1] == "localhost : ok=2 changed=2 unreachable=0 failed=0 skipped=0"
     assert [line for line in first.err.splitlines() if "two supervisors fight" not in line] == []
     assert stack.ok("start").out.splitlines()[-1] == "localhost : ok=2 changed=0 unreachable=0 failed=0 skipped=0"
@@ -256,6 +272,65 @@ def test_progress_is_for_terminals_and_a_pipe_stays_quiet(stack: Stack) -> None:
     stack.ok("stop")
     quiet = stack.ok("start")
     assert "waiting" not in quiet.out + quiet.err
+
+
+def test_ctrl_c_takes_the_progress_line_away(stack: Stack) -> None:
+    stack.tiny("late", "--after=600", start_timeout=600)
+    stack.tiny("later", "--after=600", start_timeout=600)
+    stack.write()
+    leader, follower = pty.openpty()
+    child = stack.popen("start", stderr=follower)
+    os.close(follower)
+    shown = b""
+    with contextlib.suppress(OSError):  # EIO: nobody has the terminal open any more
+        while piece := os.read(leader, 4096):
+            if b"waiting for" not in shown and b"waiting for" in shown + piece:
+                child.send_signal(signal.SIGINT)
+            shown += piece
+    os.close(leader)
+    assert child.wait(30) == 130
+    end = shown[shown.rindex(b"waiting for") :]
+    plain = end.replace(b"\x1b[31m", b"").replace(b"\x1b[0m", b"")
+    assert re.fullmatch(rb"waiting for [^\r\n]*\r\x1b\[Kerror: interrupted\r\n  next:   inv start\r\n", plain)
+
+
+def test_a_check_says_that_nothing_was_touched(stack: Stack) -> None:
+    stack.tiny()
+    stack.write()
+    for line in (["start", "--check"], ["--dry", "stop"]):
+        *_, told, recap = stack.ok(*line).out.splitlines()
+        assert told == "check only: nothing was touched"
+        assert RECAP.fullmatch(recap)
+    assert "nothing was touched" not in stack.ok("stop").out
+
+
+# -- how a start ends ------------------------------------------------------------------------------------------------
+
+
+def test_a_start_that_leaves_a_requested_service_unwell_ends_with_2(stack: Stack) -> None:
+    stack.tiny("good")
+    stack.tiny("watched", health=[{"http": "/"}, {"command": ["false"], "restart": False}])
+    stack.write()
+    shown = stack.inv("start")
+    assert shown.code == 2
+    assert shown.out.splitlines()[-1] == "localhost : ok=2 changed=2 unreachable=0 failed=0 skipped=0"
+    assert "localhost: NOT healthy: watched unhealthy" in shown.out
+    script = stack.inv("start", "--json")  # the same code, and why
+    assert (script.code, script.states) == (2, {"good": "ok", "watched": "ok"})
+    assert "localhost: NOT healthy: watched unhealthy" in script.err
+    assert "next:   inv tail watched" in script.err
+    assert stack.inv("start", "--timeout", "30").code == 2  # a wrong answer is one, however little time there is
+    stack.ok("start", "--only", "good")  # what was not asked for does not count
+
+
+def test_a_start_in_little_time_does_not_end_with_2_for_want_of_an_answer(stack: Stack) -> None:
+    port = stack.tiny("mute", "--answer=hang")
+    stack.services["mute"]["health"] = [{"tcp": port}, {"http": "/", "restart": False, "timeout": 2}]
+    stack.write()
+    assert stack.inv("start").code == 2
+    bounded = stack.ok("start", "--timeout", "0.9")
+    assert "NOT healthy" in bounded.out  # said, all the same
+    stack.ok("start", "--timeout", "0.9", "--json")
 
 
 # -- chains --------------------------------------------------------------------------------------------------------
@@ -285,7 +360,7 @@ def test_a_task_given_twice_runs_twice(running: Stack) -> None:
     program = Path(sys.executable).parent / "ops"
     env = {**running.env, "OPS_INVENTORY": str(running.folder / "inventory.yaml")}
     twice = subprocess.run([program, "status", "status"], cwd="/", env=env, capture_output=True, text=True, timeout=30)
-    assert twice.stdout.count("localhost: healthy") == 2
+    assert twice.stdout.count("localhost: 2 of 2 services run (not asked: inv health)") == 2
 
 
 def test_the_project_turns_deduplication_off() -> None:
@@ -363,6 +438,8 @@ def test_help_after_any_task_name_runs_nothing(stack: Stack) -> None:
             assert re.match(rf"Usage: .* {asked} ", out), line
     assert not stack.state.exists()
     assert not stack.running()
+    for task, what in (("restart-one", "NAME"), ("kill-port", "PORT"), ("tail", "NAME")):
+        assert f"inv {task} {what}" in stack.ok(task, "--help").out
 
 
 # -- from elsewhere --------------------------------------------------------------------------------------------------
@@ -477,6 +554,50 @@ def test_tail_all_names_each_line_and_makes_it_harmless(running: Stack) -> None:
     assert running.ok("tail", "pg", "--no-follow", "--lines", "1").out == "world\n"
 
 
+def test_tail_says_why_nothing_comes(stack: Stack) -> None:
+    stack.tiny("api")
+    stack.tiny("pg")
+    stack.write()
+    assert stack.ok("tail", "monitor", "--no-follow").err.startswith("monitor: no monitor in this version")
+    assert stack.ok("tail", "alerts", "--no-follow").err == "alerts: no alerts so far\n"
+    log(stack, "api").parent.mkdir(parents=True)
+    log(stack, "api").write_text("hello\n")
+    log(stack, "pg").mkdir()
+    child = stack.popen("tail", "all")
+    assert child.stdout and child.stderr
+    assert child.stdout.readline() == "api | hello\n"
+    assert child.stderr.readline() == f"pg: {log(stack, 'pg')}: not a regular file\n"
+    child.send_signal(signal.SIGINT)
+    assert child.communicate(timeout=20) == ("", "")
+    log(stack, "pg").rmdir()
+    child = stack.popen("tail", "pg", "--json")
+    assert child.stdout and child.stderr
+    assert child.stderr.readline() == f"pg: no log yet, {log(stack, 'pg')} does not exist; waiting for it\n"
+    log(stack, "pg").write_text("comes\n")
+    assert json.loads(child.stdout.readline())["line"] == "comes"
+
+
+# -- alerts ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_alert_is_found_at_the_public_path(stack: Stack) -> None:
+    public = stack.public / "critical-alerts.log"
+    stack.ops["alerts_log"] = str(public)
+    stack.tiny("bad", "--exit=1", start_timeout=5)
+    stack.write()
+    assert "alerts log" not in stack.inv("health").out  # there are none, so nothing is missing
+    assert not os.path.lexists(public)
+    assert stack.inv("start", "--json").code == 2
+    assert "bad: inv start failed" in public.read_text()
+    assert public.is_symlink()
+    public.unlink()
+    assert f"warning: alerts log {public}: missing" in stack.inv("health").out
+    public.mkdir()
+    told = stack.inv("start", "--json")
+    assert f"note: alerts log {public}: a directory: left alone; the log itself is {log(stack, 'alerts')}" in told.err
+    assert len(stack.ok("alerts").out.splitlines()) == 2
+
+
 @pytest.mark.parametrize("lines", [1, 1000])
 def test_tail_into_head_ends_quietly(running: Stack, lines: int) -> None:
     """Also when no further line comes that could tell that the reader is gone."""
@@ -514,3 +635,35 @@ def test_the_runbooks_own_monitor_is_noticed_and_named(stack: Stack) -> None:
     announced = stack.ok("start")
     assert f"end it: kill {rival.pid}" in announced.out + announced.err
     assert rival.poll() is None  # a stranger: named, not ended
+
+
+def test_the_runbooks_launch_agent_is_noticed_and_named(stack: Stack) -> None:
+    stack.tiny()
+    stack.write()
+    folder = stack.home / "Library" / "LaunchAgents"
+    folder.mkdir(parents=True)
+    script = "/Users/ops/settlepaisa/scripts/service-monitor.sh"
+
+    def write(name: str, said: dict[str, Any]) -> None:
+        (folder / name).write_bytes(plistlib.dumps(said))
+
+    label = "com.settlepaisa.monitor"
+    write(f"{label}.plist", {"Label": label, "ProgramArguments": ["sh", script]})
+    write("other.plist", {"Label": "com.example.other", "ProgramArguments": ["/usr/bin/true", "service-monitor"]})
+    write("unlabelled.plist", {"ProgramArguments": ["sh", "-c", "cd /opt && ./start-with-monitoring.sh"]})
+    write("odd.plist", {"Label": 7, "ProgramArguments": "service", "Program": 3})
+    (folder / "torn.plist").write_text("<plist><dict><key>Label")
+    (folder / "binary.plist").write_bytes(b"bplist00" + bytes(40))
+    (folder / "list.plist").write_bytes(plistlib.dumps([1]))
+    (folder / "gone.plist").symlink_to("/nowhere")
+    os.mkfifo(folder / "pipe.plist")
+    done = stack.ok("start", "--json")
+    named = [line for line in done.err.splitlines() if "LaunchAgent" in line]
+    assert len(named) == 2
+    ending = "two supervisors fight; end it: launchctl bootout gui/$(id -u)"
+    own = "runs the runbook's own"
+    assert named == [
+        f"note: the LaunchAgent {folder}/{label}.plist {own} service-monitor.sh; {ending}/{label}",
+        f"note: the LaunchAgent {folder}/unlabelled.plist {own} start-with-monitoring.sh; {ending}/unlabelled",
+    ]
+    assert f"{ending}/{label}" in stack.ok("health").out

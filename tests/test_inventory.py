@@ -193,15 +193,16 @@ def test_the_shipped_worst_cases_fit_the_budget(path: str) -> None:
 @pytest.mark.parametrize("path", SHIPPED)
 def test_the_shipped_services_are_the_runbook_s(path: str) -> None:
     host = load(ROOT / path).host("localhost")
-    assert {found.name: found.port for found in host.services} == {
-        "recon-api": 5103, "frontend": 5174, "overview-api": 5105, "pg-api": 5101, "bank-api": 5102,
-    }  # fmt: skip
-    assert [found.name for found in host.services if found.critical] == ["recon-api", "frontend"]
+    ports = {"recon-api": 5103, "frontend": 5174, "overview-api": 5105, "pg-api": 5101, "bank-api": 5102}
+    if path.startswith("examples"):
+        ports.pop("frontend")  # described, but not enabled until there is Vite
+    assert {found.name: found.port for found in host.services} == ports
+    assert [found.name for found in host.services if found.critical] == [*ports][: len(ports) - 3]
     assert all(found.log == f"/tmp/{found.name}.log" for found in host.services)
     assert all(found.pid_file == f"/tmp/{found.name}.pid" for found in host.services)
     assert host.service("recon-api").needs == ("pg-api", "bank-api")
     assert host.service("overview-api").needs == ("pg-api", "bank-api", "recon-api")
-    assert host.service("frontend").needs == ("recon-api", "overview-api")
+    assert "frontend" not in ports or host.service("frontend").needs == ("recon-api", "overview-api")
     assert host.stack.alerts_log == "/tmp/critical-alerts.log"
 
 

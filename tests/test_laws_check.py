@@ -7,8 +7,9 @@ import hashlib
 import json
 import os
 import signal
+import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ class World:
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
         self.strangers: list[int] = []
+        self._reserved: list[socket.socket] = []
 
     def prepare(self) -> World:
         """Brings every service to the state that its name says."""
@@ -52,6 +54,8 @@ class World:
             stack.add(name, ["./server", "-S", str(TINY), "{port}"], health=[{"http": "/", "every": 1, "timeout": 1}])
         stack.add("worker", ["sleep", "1000"], port=None)
         stack.write()
+        if sys.platform == "linux":  # elsewhere the server would not get a port that is kept
+            self._reserved = [reserve(one["port"]) for one in stack.services.values() if "port" in one]
         up = ",".join((*RUNNING, "dead", "litter", "unwanted"))
         stack.ok("start", "--only", up, "stop", "--only", "unwanted", "hold", "held")
         self._break(State(StackNoun(stack.name, stack.name), str(stack.folder), str(stack.state)))
@@ -59,6 +63,11 @@ class World:
         del stack.services["stray"]
         stack.write()
         return self
+
+    def let_go(self) -> None:
+        """Gives the ports back."""
+        for kept in self._reserved:
+            kept.close()
 
     def _break(self, state: State) -> None:
         stack = self.stack
@@ -152,9 +161,21 @@ def outcomes(done: Done) -> Announced:
     return found
 
 
+def reserve(port: int) -> socket.socket:
+    """Keeps a port from whoever asks for any (another test, at this moment); a server that asks for it gets it."""
+    kept = socket.socket()
+    kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    kept.bind(("127.0.0.1", port))
+    return kept
+
+
 @pytest.fixture
-def world(stack: Stack) -> World:
-    return World(stack).prepare()
+def world(stack: Stack) -> Iterator[World]:
+    made = World(stack)
+    try:
+        yield made.prepare()
+    finally:
+        made.let_go()
 
 
 def chain(task: str, names: Iterable[Any], *flags: str) -> list[str]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
+import struct
+import sys
+import termios
 from collections.abc import Iterator
 from typing import IO
 
@@ -13,6 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ops import render
+from ops.face.advice import advice
+from ops.face.progress import Progress
 from ops.model import Outcome, Reading, tally
 from ops.operations.look import HostReport, ServiceReport
 
@@ -190,7 +196,21 @@ def test_the_document_of_a_change() -> None:
 def test_the_headline_of_a_healthy_host() -> None:
     found = report(service("api"), service("web"), down("old", wanted="down"))
     assert found.healthy
-    assert render.headline(found) == "localhost: healthy, 2 of 3 services up"
+    assert render.headline(found) == "localhost: healthy, 2 of 3 services up, 1 stopped by command"
+    assert render.headline(report(service("api"))) == "localhost: healthy, 1 of 1 services up"
+
+
+def test_the_headline_does_not_claim_what_was_not_asked() -> None:
+    shown = render.status_lines(report(service("api"), service("web")))[0]
+    assert shown == "localhost: 2 of 2 services run (not asked: inv health)"
+
+
+def test_the_headline_of_a_stack_that_was_stopped_is_not_that_of_a_healthy_one() -> None:
+    stopped = report(down("api", wanted="down"), down("web", wanted="down"))
+    for lines in (render.status_lines(stopped), render.health_lines(stopped)):
+        assert lines[0] == "localhost: all 2 stopped by command: inv start brings them back"
+    still_up = report(down("api", wanted="down"), service("web", wanted="down"))
+    assert "all" not in render.headline(still_up)
 
 
 def test_the_headline_names_what_is_wrong_critical_ones_first() -> None:
@@ -218,7 +238,7 @@ def test_what_is_well(seen: ServiceReport, well: bool) -> None:
 
 def status_of(seen: ServiceReport) -> str:
     """The line of one service in `status`, its columns a single space apart."""
-    _, gap, line = render.status_lines(report(seen))
+    _, gap, line, *_ = render.status_lines(report(seen))
     assert gap == ""
     return " ".join(line.split())
 
@@ -234,8 +254,18 @@ def test_status_leaves_out_what_is_unknown() -> None:
 
 
 def test_the_lines_of_status_stand_below_each_other() -> None:
-    *_, one, other = render.status_lines(report(service("a"), service("a-long-name", "unhealthy", critical=True)))
-    assert one.index("port 5103") == other.index("port 5103")
+    shown = render.status_lines(report(service("a"), service("a-long-name", "hung", critical=True), down("b")))
+    one, other, third = shown[2:5]
+    assert one.index("port 5103") == other.index("port 5103") == third.index("port 5103")
+    assert one.index(" % cpu") == other.index(" % cpu")
+
+
+def test_a_healthy_line_of_status_fits_eighty_columns() -> None:
+    """With the longest of each: the shipped names, a pid of seven digits, a busy service that was up for hours."""
+    busy = {"pid": 4194304, "uptime": 86_399.0, "rss": 2**20 * 999, "cpu_percent": 100.0, "port": 5174}
+    names = [("recon-api", True), ("frontend", True), ("overview-api", False)]
+    lines = render.status_lines(report(*(service(name, critical=critical, **busy) for name, critical in names)))
+    assert max(map(len, lines)) <= 80
 
 
 def test_status_names_who_has_the_port_and_what_is_stale() -> None:
@@ -245,6 +275,7 @@ def test_status_names_who_has_the_port_and_what_is_stale() -> None:
 
 GOOD = Reading("GET /", True, 0.01, "status 200")
 BAD = Reading("GET /jobs", False, 0.01, "status 500, wanted 201")
+WATCHED = Reading("GET /slow", False, 0.01, "status 500", restart=False)
 UNKNOWN = Reading("command check", None, 0.0, "no such program")
 
 
@@ -262,7 +293,30 @@ def test_health_says_beside_each_service_what_is_wrong(
     readings: tuple[Reading, ...], more: dict[str, object], words: str
 ) -> None:
     lines = render.health_lines(report(service(probes=readings, **more)))
-    assert lines[4].endswith(f"  {words}")
+    room = len(lines[3]) - lines[2].index("checks")
+    assert lines[4].endswith(f"  {words}") or lines[4].endswith(f"  {words[: room - 3]}...")
+    assert (f"api: {words}" in lines) == (len(words) > room)
+
+
+def test_no_table_is_wider_than_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    long = Reading("GET /jobs", False, 0.01, "status 500, wanted 201 " * 9)
+    found = report(service(probes=(long,)), service("web", probes=(GOOD,)), service("recon", critical=True))
+    leader, follower = os.openpty()
+    with open(follower, "w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        monkeypatch.setenv("NO_COLOR", "1")
+        shown = {}
+        for columns in (200, 80, 64):
+            fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+            shown[columns] = render.health_lines(found)
+    os.close(leader)
+    for columns, lines in shown.items():
+        assert max(len(line) for line in lines[2:7]) <= columns
+        assert lines[4].endswith("...")
+        assert f"api: GET /jobs: {long.detail}" in lines  # in full below
+    assert len(shown[200][3]) > len(shown[80][3])  # the dashes follow
+    monkeypatch.undo()
+    assert max(len(line) for line in render.health_lines(found)[2:7]) <= 100
 
 
 @pytest.mark.parametrize(
@@ -271,12 +325,45 @@ def test_health_says_beside_each_service_what_is_wrong(
         (down(), "next:   inv start --only api"),
         (service(state="foreign", owner="pid 7"), "next:   inv kill-port 5103 start --only api"),
         (service(state="hung"), "next:   inv tail api    then: inv restart-one api"),
-        (service(state="unhealthy"), "next:   inv tail api    then: inv restart-one api"),
+        (service(state="unhealthy", probes=(BAD,)), "next:   inv tail api    then: inv restart-one api"),
+        (service(state="unhealthy", probes=(GOOD, WATCHED)), "next:   inv tail api"),  # a restart would heal nothing
+        (service(state="unhealthy", probes=(BAD, WATCHED)), "next:   inv tail api    then: inv restart-one api"),
+        (service(state="starting"), "next:   inv start --only api"),  # it waits
+        (service(state="unhealthy", owner="pid 7"), "next:   inv kill-port 5103 start --only api"),
     ],
 )
 def test_health_ends_with_what_to_type(seen: ServiceReport, advice: str) -> None:
     assert render.health_lines(report(seen))[-1] == advice
     assert "next:" not in "\n".join(render.health_lines(report(service())))
+
+
+def test_what_a_service_needs_is_mended_first_and_alone() -> None:
+    web = service("web", "unhealthy", needs=("api",), probes=(BAD,))
+    api = service("api", "hung", needs=("pg", "bank"))
+    found = report(web, api, service("pg"), down("bank"))
+    assert render.health_lines(found)[-3:] == [
+        "next:   inv start --only bank",
+        "next:   inv tail api    (needs bank, which is down)",
+        "next:   inv tail web    (needs api, which is hung)",
+    ]
+
+
+def test_needs_in_a_circle_end() -> None:
+    found = report(down("a", needs=("b",)), down("b", needs=("a",)), service("c"))
+    assert [line.split("    ")[0] for line in advice(found)] == [f"next:   inv start --only {name}" for name in "ab"]
+
+
+def test_status_says_what_to_type_too() -> None:
+    assert render.status_lines(report(service("a"), down("b")))[-1] == "next:   inv start --only b"
+    assert render.status_lines(report(service("a", "foreign", owner="pid 7")))[-1].startswith("next:   inv kill-port")
+    assert "next:" not in "".join(render.status_lines(report(service())))
+
+
+def test_a_machine_on_which_nothing_runs_yet_needs_one_line() -> None:
+    assert advice(report(down("a"), down("b"))) == ["next:   inv start"]
+    some = HostReport("localhost", (down("a"), down("b")), whole=False)  # --only: not all of them
+    assert advice(some) == ["next:   inv start --only a", "next:   inv start --only b"]
+    assert len(advice(report(down("a"), down("b"), down("c", wanted="down")))) == 2  # start would bring up c as well
 
 
 def test_health_shows_warnings() -> None:
@@ -320,7 +407,7 @@ def test_errors_say_the_rest_below() -> None:
 
 
 def test_progress_is_silent_where_nobody_looks(capsys: pytest.CaptureFixture[str]) -> None:
-    shown = render.Progress(iter(range(100)).__next__)
+    shown = Progress(iter(range(100)).__next__)
     shown.waiting("api", "GET /: refused")
     shown.waiting("api", "GET /: refused")
     shown.clear()

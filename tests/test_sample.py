@@ -7,23 +7,20 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 
+from tests.sample import FAULTY, ROOT, Start, starting
 from tests.waiting import free_port, until
 
-ROOT = Path(__file__).resolve().parents[1]
 COUNTS = {
     "payments": 240,
     "credits": 222,
@@ -33,81 +30,12 @@ COUNTS = {
     "missing_in_pg": 5,
     "duplicates": 3,
 }
-FAULTY = {"OPS_SAMPLE_FAULTS": "1"}
-
-
-class Answer(NamedTuple):
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
-class Running:
-    """One service that a test has started."""
-
-    def __init__(self, name: str, port: int, folder: Path, env: dict[str, str], *more: str) -> None:
-        self.port = port
-        self.log = folder / f"{name}-{port}.log"
-        # The folder is the current one, so that nothing can be left in the checkout.
-        own = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **env}
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "ops.sample", name, "--port", str(port), *more],
-                cwd=folder, env=own, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            )  # fmt: skip
-
-    def ask(self, path: str, method: str = "GET", body: bytes | None = None, timeout: float = 8.0) -> Answer:
-        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
-        try:
-            client.request(method, path, body)
-            answer = client.getresponse()
-            return Answer(answer.status, dict(answer.getheaders()), answer.read())
-        finally:
-            client.close()
-
-    def raw(self, request: bytes) -> bytes:
-        """All that comes back until the server closes."""
-        with socket.create_connection(("127.0.0.1", self.port), 5) as sock:
-            sock.sendall(request)
-            return b"".join(iter(lambda: sock.recv(4096), b""))
-
-    def accepts(self) -> bool:
-        try:
-            socket.create_connection(("127.0.0.1", self.port), 1).close()
-        except OSError:
-            return False
-        return True
-
-    def ready(self) -> Running:
-        until(lambda: self.accepts() or self.process.poll() is not None)
-        assert self.process.poll() is None, self.log.read_text()
-        return self
-
-    def end(self, number: int = signal.SIGTERM) -> int:
-        self.process.send_signal(number)
-        return self.process.wait(10)
-
-
-Start = Callable[..., Running]
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts services; whatever still runs at the end is killed, by its own handle."""
-    started: list[Running] = []
-
-    def begin(name: str, *more: str, port: int | None = None, **env: str) -> Running:
-        started.append(Running(name, port or free_port(), tmp_path, env, *more))
-        return started[-1]
-
-    yield begin
-    for service in started:
-        service.process.kill()
-        service.process.wait()
+    with starting(tmp_path) as begin:
+        yield begin
 
 
 @pytest.fixture
@@ -115,12 +43,6 @@ def sources(start: Start) -> dict[str, str]:
     """pg-api and bank-api, as the environment that leads to them."""
     both = {"PG_API_URL": start("pg-api").ready(), "BANK_API_URL": start("bank-api").ready()}
     return {variable: f"http://127.0.0.1:{service.port}" for variable, service in both.items()}
-
-
-def state_of(pid: int) -> str:
-    """The process state as `ps` names it; "" when there is no such process or only its corpse."""
-    seen = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout
-    return "" if seen.startswith("Z") else seen.strip()
 
 
 @pytest.mark.parametrize("name", ["frontend", "recon-api", "overview-api", "pg-api", "bank-api"])
@@ -326,111 +248,6 @@ def test_one_connection_serves_many_requests_also_sent_together(start: Start) ->
     answer = service.raw((ask + b"\r\n") * 2 + ask + b"Connection: close\r\n\r\n")
     assert answer.count(b"HTTP/1.1 200 OK") == 3
     assert service.raw(b"GET /health HTTP/1.0\r\n\r\n").count(b"Connection: close") == 1
-
-
-def test_faults_do_not_exist_without_the_switch(start: Start) -> None:
-    service = start("pg-api", OPS_SAMPLE_FAULT="exit1").ready()
-    assert service.ask("/faults/500", "POST").status == 404
-    assert service.ask("/faults").status == 404
-    assert service.ask("/health").json["status"] == "healthy"
-
-
-def test_faults_that_change_answers_begin_and_end(start: Start) -> None:
-    service = start("pg-api", OPS_SAMPLE_SLOW="0.3", **FAULTY).ready()
-    assert service.ask("/faults/typo", "POST").status == 404
-    service.ask("/faults/degraded", "POST")
-    assert (service.ask("/health").status, service.ask("/health").json["status"]) == (200, "degraded")
-    service.ask("/faults/wrong-page", "POST")
-    assert b"nginx" in service.ask("/health").body
-    service.ask("/faults/500", "POST")
-    assert service.ask("/health").status == 500
-    service.ask("/faults/slow", "POST")
-    began = time.monotonic()
-    service.ask("/health")
-    assert time.monotonic() - began >= 0.3
-    assert service.ask("/faults").json["active"] == ["500", "degraded", "slow", "wrong-page"]
-    service.ask("/faults/none", "POST")
-    assert service.ask("/health").json["status"] == "healthy"
-
-
-def test_hang_accepts_and_never_answers(start: Start) -> None:
-    service = start("pg-api", OPS_SAMPLE_FAULT="hang", **FAULTY).ready()
-    with pytest.raises(TimeoutError):
-        service.ask("/health", timeout=0.3)
-    service.ask("/faults/none", "POST")
-    assert service.ask("/health").status == 200
-
-
-@pytest.mark.parametrize("code", [0, 1])
-def test_exit_at_once_or_on_request(start: Start, code: int) -> None:
-    assert start("pg-api", OPS_SAMPLE_FAULT=f"exit{code}", **FAULTY).process.wait(5) == code
-    service = start("pg-api", **FAULTY).ready()
-    with pytest.raises((http.client.RemoteDisconnected, ConnectionError)):
-        service.ask(f"/faults/exit{code}", "POST")
-    assert service.process.wait(5) == code
-
-
-def test_ignore_term_needs_kill(start: Start) -> None:
-    service = start("pg-api", OPS_SAMPLE_FAULT="ignore-term", **FAULTY).ready()
-    service.process.terminate()
-    with pytest.raises(subprocess.TimeoutExpired):
-        service.process.wait(0.3)
-    assert service.ask("/health").status == 200
-    service.ask("/faults/none", "POST")
-    assert service.end() == 0
-
-
-def test_slow_start_listens_late(start: Start) -> None:
-    began = time.monotonic()
-    start("pg-api", OPS_SAMPLE_FAULT="slow-start", OPS_SAMPLE_SLOW="0.5", **FAULTY).ready()
-    assert time.monotonic() - began >= 0.5
-
-
-def test_leak_grows(start: Start) -> None:
-    service = start("pg-api", **FAULTY).ready()
-
-    def kilobytes() -> int:
-        return int(subprocess.check_output(["ps", "-o", "rss=", "-p", str(service.process.pid)]))
-
-    before = kilobytes()
-    service.ask("/faults/leak", "POST")
-    assert until(lambda: kilobytes() > before + 8000, every=0.1)
-
-
-@pytest.mark.parametrize("fault", ["fork-child", "fork-child-setsid", "hold-port"])
-def test_children_outlive_their_parent(start: Start, fault: str) -> None:
-    service = start("pg-api", OPS_RUN="a/marker/1", **FAULTY).ready()
-    session = os.getsid(service.process.pid)
-    child = service.ask(f"/faults/{fault}", "POST").json["child"]
-    try:
-        assert (os.getsid(child) == session) is (fault != "fork-child-setsid")
-        service.end(signal.SIGKILL)
-        assert state_of(child)
-        assert service.accepts() is (fault == "hold-port")
-        environ = Path(f"/proc/{child}/environ")
-        assert not environ.exists() or b"OPS_RUN=a/marker/1" in environ.read_bytes()
-    finally:
-        os.kill(child, signal.SIGKILL)
-    until(lambda: not state_of(child))
-    assert not service.accepts()
-
-
-def test_none_takes_the_children_back(start: Start) -> None:
-    service = start("pg-api", **FAULTY).ready()
-    child = service.ask("/faults/hold-port", "POST").json["child"]
-    try:
-        assert state_of(child)
-        service.ask("/faults/none", "POST")
-        assert not state_of(child)
-    finally:
-        with suppress(ProcessLookupError):  # as it should be
-            os.kill(child, signal.SIGKILL)
-
-
-def test_a_misspelt_fault_is_refused_at_the_start(start: Start) -> None:
-    service = start("pg-api", OPS_SAMPLE_FAULT="hagn", **FAULTY)
-    assert service.process.wait(5) == 1
-    assert "hagn" in service.log.read_text()
 
 
 def test_the_sample_imports_nothing_of_the_toolkit() -> None:

@@ -14,13 +14,15 @@ if TYPE_CHECKING:
 def advice(report: HostReport) -> list[str]:
     """A line for each service that is not well, what it needs before it."""
     unwell = [service for service in report.services if not service.well]
-    if report.whole and len(unwell) > 1 and all(service.state == "down" for service in report.services):
-        return ["next:   inv start"] if len(unwell) == len(report.services) else [_line(one, report) for one in unwell]
+    down = [service for service in unwell if service.state == "down"]
+    if report.whole and len(down) == len(report.services) > 1:
+        return ["next:   inv start"]
     return [_line(service, report) for service in _needs_first(unwell)]
 
 
 def _needs_first(services: list[ServiceReport]) -> list[ServiceReport]:
-    waiting, ordered = list(services), list[ServiceReport]()
+    waiting = list(services)
+    ordered: list[ServiceReport] = []
     while waiting:
         names = {service.name for service in waiting}
         ready = [service for service in waiting if not names & set(service.needs)] or waiting[:1]

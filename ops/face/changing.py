@@ -13,52 +13,81 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from ops import inventory, render
 from ops.errors import Interrupted, OpsError
+from ops.face.advice import advice
+from ops.face.progress import Progress
 from ops.fleet import reach
 from ops.model import Inventory, Outcome
 from ops.operations.verbs import Request
+
+if TYPE_CHECKING:
+    from ops.operations.look import ServiceReport
 
 _NO_MONITOR = "no monitor runs: this version has none yet, so what dies now stays down until inv start"
 
 
 def change(request: Request, json: bool, *, show_health: bool) -> int:
-    """Carries the request out and shows it; the exit code: 0, or 2 when something failed."""
+    """Carries the request out and shows it; the exit code: 0, or 2 when something failed or is not well then."""
+    begun = time.monotonic()
     loaded = inventory.load(inventory.locate())
     shown = _Shown(loaded, request, json)
+    well = True
     try:
         outcomes, notes = reach.send(loaded, request, shown.done, shown.waiting)
+        shown.finish(outcomes, notes)
+        if show_health and not request.check:
+            left = None if request.timeout is None else request.timeout - (time.monotonic() - begun)
+            well = _close_with_health(shown, loaded, request, left, notes)
     except (OpsError, KeyboardInterrupt) as error:
         return shown.broken_off(error)
-    shown.finish(outcomes, notes)
-    if show_health and not request.check:
-        _show_health(shown, loaded, request, json, notes)
     shown.recap(outcomes)
-    return 2 if shown.lost or any(outcome.state == "failed" for outcome in outcomes) else 0
+    return 2 if shown.lost or not well or any(outcome.state == "failed" for outcome in outcomes) else 0
 
 
-def _show_health(shown: _Shown, loaded: Inventory, request: Request, json: bool, notes: list[str]) -> None:
-    """A start ends with what one wants to know next; with --json standard output is for the one document."""
-    if json:
-        shown.remark(_NO_MONITOR)
-        return
-    report = reach.health(loaded, Request("health", request.only, timeout=request.timeout))
-    report = replace(report, warnings=tuple(text for text in report.warnings if text not in notes))
-    shown.say(["", *render.health_lines(report), "", _NO_MONITOR, ""])
+def _close_with_health(
+    shown: _Shown, loaded: Inventory, request: Request, left: float | None, notes: list[str]
+) -> bool:
+    """A start ends with what one wants to know next: how the requested services are; whether they are well.
+
+    One failed probe is not believed, and what somebody else is starting or stopping is not called wrong. `left` of
+    --timeout bounds each probe, to a second at least; then no answer in so short a time is not called wrong either,
+    only a wrong answer is. With --json standard output is for the one document: what is wrong is told beside it."""
+    timeout = None if left is None else max(1.0, left)
+    asked = Request("health", request.only, timeout=timeout, options={"confirm": left is None})
+    report = reach.health(loaded, asked)
+    wrong = [service for service in report.services if _is_wrong(service, bounded=left is not None)]
+    if not shown.json:
+        report = replace(report, warnings=tuple(text for text in report.warnings if text not in notes))
+        shown.say(["", *render.health_lines(report), "", _NO_MONITOR, ""])
+        return not wrong
+    shown.remark(_NO_MONITOR)
+    for line in [render.headline(report), *advice(report)] if wrong else []:
+        shown.remark(line)
+    return not wrong
+
+
+def _is_wrong(service: ServiceReport, *, bounded: bool) -> bool:
+    if service.well or service.state in ("starting", "stopping"):
+        return False
+    silent = all(not reading.answered for reading in service.probes if reading.ok is False)
+    return not (bounded and service.state in ("hung", "unhealthy") and silent)
 
 
 class _Shown:
     """What has been shown so far of one request; outcomes come from several threads."""
 
     def __init__(self, loaded: Inventory, request: Request, json: bool) -> None:
-        self._json = json
+        self.json = json
         self._request = request
         self._host = reach.here(loaded)
         self._width = max((len(service.name) for service in self._host.services), default=8)
-        self._progress = render.Progress(time.monotonic)
+        self._progress = Progress(time.monotonic)
         self._lock = threading.Lock()
         self._seen: list[Outcome] = []
+        self._finished = False  # whether the one document was printed
         self.lost = False  # whether something could not be printed that somebody would have read
 
     def say(self, lines: Sequence[str]) -> None:
@@ -80,7 +109,7 @@ class _Shown:
         with self._lock:
             self._seen.append(outcome)
             self._progress.clear()
-            if not self._json:
+            if not self.json:
                 self.say(render.outcome_lines(outcome, self._width))
 
     def waiting(self, service: str, what: str) -> None:
@@ -90,27 +119,48 @@ class _Shown:
 
     def finish(self, outcomes: list[Outcome], notes: list[str]) -> None:
         self._progress.clear()
-        if self._json:
+        self._finished = True
+        if self.json:
             self.say([render.outcome_document(self._request.task, self._request.check, outcomes)])
         for note in notes:
             self.remark(render.coloured(f"note: {note}", "yellow", sys.stderr))
 
     def recap(self, outcomes: list[Outcome]) -> None:
-        if not self._json:
-            self.say(render.recap_lines(outcomes, [self._host.name]))
+        if self.json:
+            return
+        check = ["check only: nothing was touched"] if self._request.check else []
+        self.say([*check, *render.recap_lines(outcomes, [self._host.name])])
 
     def broken_off(self, error: BaseException) -> int:
         """After Ctrl-C or an error: what was done until then, and what to do next; the exit code."""
-        if isinstance(error, KeyboardInterrupt):
-            error = Interrupted("interrupted", next=f"inv {self._request.task} carries on from here")
+        with self._lock:
+            self._progress.end()
+        if isinstance(error, KeyboardInterrupt | Interrupted):
+            error = Interrupted("interrupted", next=carrying_on(self._request))
         if not isinstance(error, OpsError):
             raise error
-        self._progress.clear()
         text = "\n".join(error.lines())
-        if self._json:
+        if self._finished:
+            self.recap(self._seen)
+        elif self.json:
             self.say([render.outcome_document(self._request.task, self._request.check, self._seen, text)])
         elif self._seen:
             self.recap(self._seen)
         for line in render.error_lines(error.lines()):
             self.remark(line)
         return error.exit_code
+
+
+def carrying_on(request: Request) -> str:
+    """The line that carries on with what was interrupted. What a restart or reset has ended is started; what it has
+    not reached is left as it is."""
+    task = "start" if request.task in ("restart", "restart-one", "reset") else request.task
+    words = ["inv", task]
+    if task == "kill-port":
+        words += [str(request.options["port"])] + (["--force"] if request.options.get("force") else [])
+    elif task in ("hold", "release"):
+        words += request.only
+    elif request.only:
+        words += ["--only", ",".join(request.only)]
+    words += ["--refresh-env"] if request.task == "start" and request.options.get("refresh_env") else []
+    return " ".join(words + (["--check"] if request.check else []))

@@ -27,8 +27,9 @@ def check_inventory(json: bool) -> int:
         print("\n".join(render.table(["service", "port", "needs", "worst case", "budget", ""], rows)) + "\n")
         print("\n".join(render.recap_lines(outcomes, [host.name])))
     for name, error in reach.obstacles(loaded).items():
-        warning = "; ".join(line.replace("next:   ", "next: ") for line in error.lines())
-        print(render.coloured(f"warning: {name}: {warning}", "yellow", sys.stderr), file=sys.stderr)
+        next_line = f"; next: {error.next}" if error.next else ""
+        warning = f"warning: {name} could not be started here: {error.seen}{next_line}"
+        print(render.coloured(warning, "yellow", sys.stderr), file=sys.stderr)
     return 2 if any(outcome.state == "failed" for outcome in outcomes) else 0
 
 

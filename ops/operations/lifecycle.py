@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from ops.errors import OpsError, StateError
+from ops.errors import OpsError
 from ops.host import process
 from ops.host.listeners import listeners
 from ops.memory.state import Wish
@@ -160,7 +160,8 @@ def _carry_out_start(
         if newer:
             return newer
         if turn != look.turn or not still(service, look.sight):
-            look = look_again(service, look, see(site.state, service, Surroundings(site.host, site.state)))
+            around = Surroundings(site.host, site.state)
+            look = look_again(service, look, see(site.state, service, around, locked=True))
             plan = plan_start(service, look)
         if plan.do == "nothing" and look.sight.root:
             tree.ready(site, service, look.sight.root)  # whoever started it was gone, or the disk full, before that
@@ -206,11 +207,9 @@ def _carry_out_stop(site: Site, service: Service, wish: Wish) -> Outcome:
             plan = replace(plan, why=ended)
         tree.clear(site, service)
     if site.state.wish(service.name).generation < wish.generation:
-        raise StateError(
-            f"{service.name} is down, but that it should stay down could not be recorded in {site.state.path}",
-            wanted="it down until somebody starts it",
-            next=f"free some space (df -h {site.state.path}), then: inv stop --only {service.name}",
-        )
+        why = f"it is down, but that it should stay down could not be recorded in {site.state.path}"
+        advice = f"next:   free some space (df -h {site.state.path}), then: inv stop --only {service.name}"
+        return Outcome(service.name, "stop", "failed", plan.before, "down", why, more=(advice,))
     return plan.outcome(service.name, "stop")
 
 
@@ -251,7 +250,7 @@ def _finish(
             return _up(site, service, action, before, root, how, begun, changed=changed)
         # Whoever holds the lock now may be replacing it: what is there is only certain once they are done.
         with site.state.changing(service.name, site.lock_time(service), site.by):
-            sight = see(site.state, service, Surroundings(site.host, site.state))
+            sight = see(site.state, service, Surroundings(site.host, site.state), locked=True)
             # Ended by somebody who wants it up as well: a reset, which frees its lock before it starts it again.
             newer = superseded(site, service, wish, exactly=action != "start" or sight.root is None)
             if newer:

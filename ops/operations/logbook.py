@@ -43,8 +43,12 @@ def tail(
     missing = [key for key, path in files.items() if not os.path.exists(path)]
     for key in missing:
         complain(key, _why_missing(key, files[key], follow))
+
+    def tell(key: str, fault: str) -> None:
+        if fault != "does not exist":
+            complain(key, f"{files[key]}: {fault}")
+
     if follow:
-        tell = (lambda key, fault: complain(key, f"{files[key]}: {fault}") if fault != "does not exist" else None)
         for key, line in logs.follow(files, lines=lines, stop=stop, complain=tell):
             yield key, logs.plain(line)
         return

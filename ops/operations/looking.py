@@ -80,12 +80,13 @@ def certain(site: Site, service: Service, look: Look) -> Look:
         return look
     lock = site.state.changing(service.name, site.lock_time(service), site.by)
     with contextlib.nullcontext() if site.check else lock:
-        return look_again(service, look, see(site.state, service, Surroundings(site.host, site.state)))
+        around = Surroundings(site.host, site.state)
+        return look_again(service, look, see(site.state, service, around, locked=not site.check))
 
 
 def look_again(service: Service, look: Look, sight: Sight) -> Look:
     """The look under the lock. What a process answered before still holds; a new one is still to be asked."""
-    if sight.root == look.sight.root:
+    if sight.root == look.sight.root and look.sight.state != "stopping":
         return replace(look, sight=sight, state=asking.judge(service, sight, look.readings))
     state = "starting" if sight.state == "up" else sight.state
     return replace(look, sight=sight, state=state, readings=(), untidy="")

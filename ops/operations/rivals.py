@@ -1,6 +1,7 @@
 """The runbook's own monitor, still running: two supervisors would fight, so it is noticed and named.
 
-Knows: what it is called and how it is ended. Must not know: services. It is never ended by us: it is a stranger.
+Knows: what it is called, how launchd is told of it, how it is ended. Must not know: services. It is never ended by
+us: it is a stranger.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ class Agent:
     @property
     def text(self) -> str:
         """What it is, and the line that ends it."""
-        line = f"launchctl bootout gui/$(id -u)/{shlex.quote(self.label)}"
-        return f"the LaunchAgent {self.path} runs the runbook's own {self.script}; two supervisors fight; end it: {line}"
+        who = f"the LaunchAgent {self.path} runs the runbook's own {self.script}"
+        return f"{who}; two supervisors fight; end it: launchctl bootout gui/$(id -u)/{shlex.quote(self.label)}"
 
 
 def rivals() -> list[Agent | Rival]:

@@ -113,12 +113,19 @@ class Surroundings:
 
 
 def see(
-    state: State, service: Service, around: Surroundings, *, port: bool = True, whole: bool = True
+    state: State,
+    service: Service,
+    around: Surroundings,
+    *,
+    port: bool = True,
+    whole: bool = True,
+    locked: bool = False,
 ) -> Sight:
     """What there is of a service now.
 
     `port` False leaves out who listens while its recorded process lives (an instant status), `whole` False leaves
     out escaped members of its tree (children in sessions of their own), which takes a look into every environment.
+    `locked`: the caller holds the lock of the service, so nobody else is stopping it.
     """
     record = state.record(service.name)
     root, origin, run = _root(record, service, around)
@@ -129,7 +136,7 @@ def see(
         own, strangers = _ports(service, members, around)
         members = _with_heirs(members, own, around)
     sight = _sight(service, record, root, origin, run, members, own, strangers, around)
-    if sight.state == "stopping" and not state.is_changing(service.name):
+    if sight.state == "stopping" and (locked or not state.is_changing(service.name)):
         return replace(sight, state="hung" if sight.stopped else "up")  # whoever was stopping it was ended over it
     if service.port is None and root is None:
         return replace(sight, elsewhere=around.elsewhere(service))
