@@ -1,6 +1,6 @@
 """A trivial service: listens some 20 ms after it was started, answers every request with 200.
 
-    server.py PORT      run with python -S; `GET /slow` takes a second
+server.py PORT      run with python -S; `GET /slow` takes a second
 """
 
 import os

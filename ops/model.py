@@ -14,9 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-ServiceState = Literal[
-    "up", "down", "starting", "stopping", "unhealthy", "hung", "foreign", "gave-up", "unknown"
-]
+ServiceState = Literal["up", "down", "starting", "stopping", "unhealthy", "hung", "foreign", "gave-up", "unknown"]
 Wanted = Literal["up", "down", "held"]
 OutcomeState = Literal["ok", "changed", "failed", "skipped", "unreachable"]
 
@@ -218,9 +216,7 @@ def tally(outcomes: Sequence[Outcome]) -> dict[str, dict[str, int]]:
     """Ansible's recap per host; `ok` counts `changed` too."""
     recap: dict[str, dict[str, int]] = {}
     for outcome in outcomes:
-        row = recap.setdefault(
-            outcome.host, {"ok": 0, "changed": 0, "unreachable": 0, "failed": 0, "skipped": 0}
-        )
+        row = recap.setdefault(outcome.host, {"ok": 0, "changed": 0, "unreachable": 0, "failed": 0, "skipped": 0})
         row[outcome.state] += 1
         if outcome.state == "changed":
             row["ok"] += 1

@@ -1,9 +1,9 @@
 """A stack of its own for one test: a project folder, ports bound from 0, a state folder, and the real `inv`.
 
-    stack = Stack(tmp_path)                        # (or the `stack` fixture, which ends everything afterwards)
-    stack.service("api", fault=True)               # a bundled sample service, fault switches on
-    stack.write()                                  # inventory.yaml and tasks.py
-    done = stack.inv("start", "--json")            # a real process; done.code, done.document, done.out, done.err
+stack = Stack(tmp_path)                        # (or the `stack` fixture, which ends everything afterwards)
+stack.service("api", fault=True)               # a bundled sample service, fault switches on
+stack.write()                                  # inventory.yaml and tasks.py
+done = stack.inv("start", "--json")            # a real process; done.code, done.document, done.out, done.err
 """
 
 from __future__ import annotations
@@ -135,9 +135,7 @@ class Stack:
         """`inv ARGS` as a process of its own, not waited for."""
         pipe = subprocess.PIPE
         more = {"cwd": self.folder, "stdin": subprocess.DEVNULL, "stdout": pipe, "stderr": pipe, **more}
-        child = subprocess.Popen(
-            [PYTHON, "-m", "invoke", *args], env={**self.env, **(env or {})}, text=True, **more
-        )
+        child = subprocess.Popen([PYTHON, "-m", "invoke", *args], env={**self.env, **(env or {})}, text=True, **more)
         self._started.append(child)
         return child
 

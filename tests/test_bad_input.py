@@ -174,7 +174,7 @@ def test_what_invoke_reads_is_never_refused(up: Stack) -> None:
         assert "mine ran" in up.ok("-c", "tasks", "mine", "status", "--only", "pg-api", "mine").out
     finally:
         tasks.write_text(shipped)
-    assert "restart-one" in up.ok("--list-format=nested").out
+    assert "restart-one" in up.ok("--list", "--list-format=nested").out
     assert up.ok("-r", str(up.folder), "status", "alerts", "--lines", "3", cwd="/").err == ""
 
 
@@ -527,9 +527,7 @@ def test_law_6_ctrl_c_in_the_middle_of_a_start(stack: Stack, flags: tuple[str, .
     assert stack.running("late") == [late]  # it was waited for, not started twice
 
 
-@pytest.mark.parametrize(
-    ("line", "carries_on"), [("stop --only slow", "inv stop --only slow"), ("reset", "inv start")]
-)
+@pytest.mark.parametrize(("line", "carries_on"), [("stop --only slow", "inv stop --only slow"), ("reset", "inv start")])
 def test_law_6_ctrl_c_while_services_end_names_the_line_that_carries_on(
     stack: Stack, line: str, carries_on: str
 ) -> None:

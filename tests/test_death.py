@@ -345,9 +345,7 @@ ctypes.CDLL(None).syscall({"x86_64": 60, "aarch64": 93}[os.uname().machine], 0) 
 
 
 @linux
-@pytest.mark.skipif(
-    os.uname().machine not in ("x86_64", "aarch64"), reason="the number of exit(2) is unknown"
-)
+@pytest.mark.skipif(os.uname().machine not in ("x86_64", "aarch64"), reason="the number of exit(2) is unknown")
 def test_a_process_that_lost_its_main_thread_is_alive() -> None:
     """ps shows it as a zombie, but its other threads run on and hold its port."""
     with subprocess.Popen([sys.executable, "-c", MAIN_THREAD_ENDS], stdout=subprocess.PIPE) as process:

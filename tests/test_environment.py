@@ -181,7 +181,7 @@ def test_law_5_preparing_writes_nothing(place: Place) -> None:
 def test_an_env_file_is_read_line_by_line(place: Place) -> None:
     service = place.env_file(
         "# a comment\n\n  # another\nPLAIN=value\n  SPACED = in and out  \nexport EXPORTED=yes\n"
-        "DOUBLE=\"a b\"\nSINGLE='a \"b\"'\nEMPTY=\nEQUALS=a=b=c\nHASH=a#b\nHALF=\"a\nTWICE=1\nTWICE=2\nWINDOWS=x\r\n"
+        'DOUBLE="a b"\nSINGLE=\'a "b"\'\nEMPTY=\nEQUALS=a=b=c\nHASH=a#b\nHALF="a\nTWICE=1\nTWICE=2\nWINDOWS=x\r\n'
         "UNICODE=naïve\u2028still the same line\x0cand still\nLAST=no newline"
     )
     assert place.variables(service) == {

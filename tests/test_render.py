@@ -343,7 +343,7 @@ def test_what_a_service_needs_is_mended_first_and_alone() -> None:
     found = report(web, api, service("pg"), down("bank"))
     assert render.health_lines(found)[-3:] == [
         "next:   inv start --only bank",
-        "next:   inv tail api    (needs bank, which is down)",
+        "next:   inv tail api    then: inv restart-one api    (needs bank, which is down)",
         "next:   inv tail web    (needs api, which is hung)",
     ]
 

@@ -74,9 +74,7 @@ def told(start: Start, tmp_path: Path, **more: Any) -> dict[str, Any]:
 
 def within_child(code: str, **more: Any) -> subprocess.CompletedProcess[str]:
     """Runs code that spawns, in a process of its own whose signals and descriptors may be spoilt."""
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, **more
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, **more)
     assert done.returncode == 0, done.stderr
     return done
 

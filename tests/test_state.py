@@ -296,9 +296,7 @@ def test_f21_generations_only_grow_under_many_writers(state: State) -> None:
         "assert not state.notes\n"
     )
     argv = [sys.executable, "-c", code, state.root, state.path]
-    children = [
-        subprocess.Popen([*argv, f"s{n}"], cwd=ROOT, stdout=subprocess.PIPE, text=True) for n in range(8)
-    ]
+    children = [subprocess.Popen([*argv, f"s{n}"], cwd=ROOT, stdout=subprocess.PIPE, text=True) for n in range(8)]
     said = [[int(line) for line in child.communicate(timeout=90)[0].split()] for child in children]
     assert [child.returncode for child in children] == [0] * 8
     assert all(mine == sorted(mine) and len(mine) == 20 for mine in said)

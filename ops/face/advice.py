@@ -38,13 +38,13 @@ def _line(service: ServiceReport, report: HostReport) -> str:
 
 
 def _words(service: ServiceReport, *, alone: bool) -> str:
-    """`alone`: nothing that it needs can be the cause. If something can, restarting it would not help."""
+    """`alone`: nothing that it needs can be the cause of a wrong answer. If something can, restarting will not help."""
     if service.state == "foreign" or service.owner:
         return f"inv kill-port {service.port} start --only {service.name}"
     if service.state in ("down", "starting", "stopping"):  # start waits for whoever is at it already
         return f"inv start --only {service.name}"
     failed = [reading for reading in service.probes if reading.ok is False]
     only_watched = bool(failed) and not any(reading.restart for reading in failed)
-    if only_watched or not alone:
+    if only_watched or (not alone and service.state == "unhealthy"):
         return f"inv tail {service.name}"
     return f"inv tail {service.name}    then: inv restart-one {service.name}"

@@ -13,67 +13,48 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from ops import inventory, render
 from ops.errors import Interrupted, OpsError
-from ops.face.advice import advice
 from ops.face.progress import Progress
 from ops.fleet import reach
 from ops.model import Inventory, Outcome
 from ops.operations.verbs import Request
 
-if TYPE_CHECKING:
-    from ops.operations.look import ServiceReport
-
 _NO_MONITOR = "no monitor runs: this version has none yet, so what dies now stays down until inv start"
 
 
 def change(request: Request, json: bool, *, show_health: bool) -> int:
-    """Carries the request out and shows it; the exit code: 0, or 2 when something failed or is not well then."""
+    """Carries the request out and shows it; the exit code: 0, or 2 when an outcome is `failed`.
+
+    Watched-only probes (`restart: false`) gate no start: what they find is shown, and is the exit code of `health`."""
     begun = time.monotonic()
     loaded = inventory.load(inventory.locate())
     shown = _Shown(loaded, request, json)
-    well = True
     try:
         outcomes, notes = reach.send(loaded, request, shown.done, shown.waiting)
         shown.finish(outcomes, notes)
         if show_health and not request.check:
             left = None if request.timeout is None else request.timeout - (time.monotonic() - begun)
-            well = _close_with_health(shown, loaded, request, left, notes)
+            _close_with_health(shown, loaded, request, left, notes)
     except (OpsError, KeyboardInterrupt) as error:
         return shown.broken_off(error)
     shown.recap(outcomes)
-    return 2 if shown.lost or not well or any(outcome.state == "failed" for outcome in outcomes) else 0
+    return 2 if shown.lost or any(outcome.state == "failed" for outcome in outcomes) else 0
 
 
 def _close_with_health(
     shown: _Shown, loaded: Inventory, request: Request, left: float | None, notes: list[str]
-) -> bool:
-    """A start ends with what one wants to know next: how the requested services are; whether they are well.
-
-    One failed probe is not believed, and what somebody else is starting or stopping is not called wrong. `left` of
-    --timeout bounds each probe, to a second at least; then no answer in so short a time is not called wrong either,
-    only a wrong answer is. With --json standard output is for the one document: what is wrong is told beside it."""
+) -> None:
+    """A start ends with what one wants to know next: how the requested services are. `left` of --timeout bounds each
+    probe, to a second at least. With --json standard output is for the one document."""
+    if shown.json:
+        shown.remark(_NO_MONITOR)
+        return
     timeout = None if left is None else max(1.0, left)
-    asked = Request("health", request.only, timeout=timeout, options={"confirm": left is None})
-    report = reach.health(loaded, asked)
-    wrong = [service for service in report.services if _is_wrong(service, bounded=left is not None)]
-    if not shown.json:
-        report = replace(report, warnings=tuple(text for text in report.warnings if text not in notes))
-        shown.say(["", *render.health_lines(report), "", _NO_MONITOR, ""])
-        return not wrong
-    shown.remark(_NO_MONITOR)
-    for line in [render.headline(report), *advice(report)] if wrong else []:
-        shown.remark(line)
-    return not wrong
-
-
-def _is_wrong(service: ServiceReport, *, bounded: bool) -> bool:
-    if service.well or service.state in ("starting", "stopping"):
-        return False
-    silent = all(not reading.answered for reading in service.probes if reading.ok is False)
-    return not (bounded and service.state in ("hung", "unhealthy") and silent)
+    report = reach.health(loaded, Request("health", request.only, timeout=timeout))
+    report = replace(report, warnings=tuple(text for text in report.warnings if text not in notes))
+    shown.say(["", *render.health_lines(report), "", _NO_MONITOR, ""])
 
 
 class _Shown:

@@ -56,8 +56,7 @@ def health(inventory: Inventory, request: Request) -> HostReport:
     """How the services of this machine are, with everything asked."""
     from ops.operations import health
 
-    site = _quiet(inventory, request)
-    return health.health(site, request.only, confirm=bool(request.options.get("confirm")))
+    return health.health(_quiet(inventory, request), request.only)
 
 
 def tail(

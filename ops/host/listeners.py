@@ -153,9 +153,7 @@ def run_lsof(arguments: list[str]) -> str:
     command = [_lsof_path(), *arguments]
     retry = "run it by hand and see what it says: " + " ".join(command)
     try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=LSOF_SECONDS, check=False
-        )
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=LSOF_SECONDS, check=False)
     except subprocess.TimeoutExpired:
         seen = f"lsof did not answer within {LSOF_SECONDS:.0f} s"
         raise OpsError(seen, wanted="who listens on the port", next=retry) from None

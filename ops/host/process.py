@@ -414,9 +414,7 @@ def end(
     return _ending(seen, [p for p in seen if alive(p)], killed, refusals)
 
 
-def _ending(
-    seen: Iterable[Process], left: Iterable[Process], killed: bool, refusals: dict[Process, str]
-) -> Ending:
+def _ending(seen: Iterable[Process], left: Iterable[Process], killed: bool, refusals: dict[Process, str]) -> Ending:
     left = tuple(left)
     ended = tuple(process for process in seen if process not in left)
     return Ending(ended, left, killed, next(iter(refusals.values()), ""))

@@ -63,9 +63,7 @@ def frozen(state: State, service: Service, *, refresh: bool = False) -> dict[str
     return {"env": env, "programs": programs if isinstance(programs, dict) else {}}
 
 
-def prepare(
-    host: Host, state: State, service: Service, *, refresh: bool = False
-) -> tuple[Launch, dict[str, Any]]:
+def prepare(host: Host, state: State, service: Service, *, refresh: bool = False) -> tuple[Launch, dict[str, Any]]:
     """What to launch (without the run marker), and what of it is to be frozen. Changes nothing.
 
     SpawnError says what is missing."""

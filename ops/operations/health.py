@@ -17,12 +17,12 @@ from ops.operations.sight import Sight, Surroundings, see
 from ops.operations.site import Site
 
 
-def health(site: Site, only: Sequence[str] = (), *, confirm: bool = False) -> HostReport:
-    """Deep checks of every service, side by side. `confirm`: one failed probe that would restart is not believed."""
+def health(site: Site, only: Sequence[str] = ()) -> HostReport:
+    """Deep checks of every service, side by side."""
     around = Surroundings(site.host, site.state)
     services = shown(site, only)
     sights = {service.name: see(site.state, service, around) for service in services}
-    answers = _ask(site, services, sights, confirm)
+    answers = _ask(site, services, sights)
     wishes = site.state.wishes()
     reports: list[ServiceReport] = []
     warnings = [rival.text for rival in rivals.rivals()]
@@ -40,24 +40,12 @@ def health(site: Site, only: Sequence[str] = (), *, confirm: bool = False) -> Ho
     return HostReport(site.host.name, tuple(reports), warnings=tuple(warnings), whole=not only)
 
 
-def _ask(
-    site: Site, services: Sequence[Service], sights: dict[str, Sight], confirm: bool
-) -> dict[str, tuple[Reading, ...]]:
+def _ask(site: Site, services: Sequence[Service], sights: dict[str, Sight]) -> dict[str, tuple[Reading, ...]]:
     """The readings of whoever can answer; one that a signal has stopped is not waited for."""
     running = [s for s in services if sights[s.name].root and sights[s.name].state not in ("foreign", "stopping")]
     stopped = {s.name: _silence(s) for s in running if sights[s.name].stopped}
     asked = [service for service in running if service.name not in stopped]
-    answers = asking.ask_all(site, [(service, _bounded(site, service.probes())) for service in asked])
-    return stopped | (_confirmed(site, asked, answers) if confirm else answers)
-
-
-def _confirmed(
-    site: Site, services: Sequence[Service], answers: dict[str, tuple[Reading, ...]]
-) -> dict[str, tuple[Reading, ...]]:
-    """The answers, with those of the probes that were asked again in place of the first."""
-    again = asking.confirmed(site, services, answers)
-    newer = {name: {reading.name: reading for reading in readings} for name, readings in again.items()}
-    return {name: tuple(newer[name].get(one.name, one) for one in first) for name, first in answers.items()}
+    return stopped | asking.ask_all(site, [(service, _bounded(site, service.probes())) for service in asked])
 
 
 def _bounded(site: Site, probes: Sequence[Probe]) -> list[Probe]:

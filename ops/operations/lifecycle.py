@@ -126,9 +126,7 @@ def restart(site: Site, only: Sequence[str] = (), *, refresh: bool = False) -> l
     return outcomes
 
 
-def restart_one(
-    site: Site, service: Service, *, action: str = "restart-one", refresh: bool = False
-) -> list[Outcome]:
+def restart_one(site: Site, service: Service, *, action: str = "restart-one", refresh: bool = False) -> list[Outcome]:
     """One service, gracefully: its tree ended, its port free, started anew and healthy."""
     wish = _wish(site, [service], up=True, anew=True)[service.name]
     thing = Convergence(
@@ -149,9 +147,7 @@ def _wish(site: Site, services: Sequence[Service], *, up: bool, anew: bool = Fal
     return site.state.want(names, site.by, lambda wish: replace(wish, up=up), anew=anew)
 
 
-def _carry_out_start(
-    site: Site, service: Service, look: Look, plan: Plan, wish: Wish, refresh: bool
-) -> Outcome:
+def _carry_out_start(site: Site, service: Service, look: Look, plan: Plan, wish: Wish, refresh: bool) -> Outcome:
     """Carries the plan out under the lock, provided that what it was made from still holds; else looks anew."""
     before = look.state
     site.checkpoint()
@@ -213,9 +209,7 @@ def _carry_out_stop(site: Site, service: Service, wish: Wish) -> Outcome:
     return plan.outcome(service.name, "stop")
 
 
-def _carry_out_restart(
-    site: Site, service: Service, plan: Plan, wish: Wish, action: str, refresh: bool
-) -> Outcome:
+def _carry_out_restart(site: Site, service: Service, plan: Plan, wish: Wish, action: str, refresh: bool) -> Outcome:
     with site.state.changing(service.name, site.lock_time(service), site.by):
         newer = superseded(site, service, wish, exactly=True)
         if newer:

@@ -27,9 +27,7 @@ def paths(site: Site, name: str) -> dict[str, str]:
     if name != "all" and name not in services:
         raise unknown_service(name, [*services, *OWN, "all"])
     chosen = services if name == "all" else {name: services[name]}
-    return {
-        key: public.readable_log(site.host, site.state, service) for key, service in chosen.items()
-    }
+    return {key: public.readable_log(site.host, site.state, service) for key, service in chosen.items()}
 
 
 def tail(

@@ -19,9 +19,7 @@ from ops.operations.sight import Sight, Surroundings, see
 from ops.operations.site import Site
 
 
-def look_at(
-    site: Site, services: Sequence[Service], *, probing: bool = True, refresh: bool = False
-) -> dict[str, Look]:
+def look_at(site: Site, services: Sequence[Service], *, probing: bool = True, refresh: bool = False) -> dict[str, Look]:
     """One look at the machine for all services together; those that run are asked side by side."""
     turns = {service.name: site.state.turn(service.name) for service in services}
     around = Surroundings(site.host, site.state)
@@ -30,10 +28,7 @@ def look_at(
     readings = asking.ask_all(site, [(service, service.gating()) for service in asked])
     doubtful = [s for s in asked if asking.judge(s, sights[s.name], readings[s.name]) in ("hung", "unhealthy")]
     readings = asking.confirmed(site, doubtful, readings)
-    return {
-        service.name: _look(site, service, sights[service.name], turns, readings, refresh)
-        for service in services
-    }
+    return {service.name: _look(site, service, sights[service.name], turns, readings, refresh) for service in services}
 
 
 def _worth_asking(sight: Sight) -> bool:

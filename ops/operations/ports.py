@@ -93,9 +93,7 @@ def holders(found: Sequence[Listener]) -> tuple[Process, ...]:
     return tuple(one for pid in pids if (one := process.identify(pid)) is not None)
 
 
-def _carry_out(
-    site: Site, port: int, service: Service | None, found: Sequence[Listener], plan: Plan
-) -> Outcome:
+def _carry_out(site: Site, port: int, service: Service | None, found: Sequence[Listener], plan: Plan) -> Outcome:
     if plan.idle:
         return plan.outcome(str(port), "kill-port")
     who = owners(found)

@@ -110,6 +110,4 @@ def _joined(cleared: Outcome, started: Outcome) -> Outcome:
     state = "changed" if started.state == "ok" else started.state
     detail = f"{cleared.detail}; {started.detail}" if started.detail else cleared.detail
     seconds = round(cleared.seconds + started.seconds, 3)
-    return replace(
-        started, action="reset", state=state, before=cleared.before, detail=detail, seconds=seconds
-    )
+    return replace(started, action="reset", state=state, before=cleared.before, detail=detail, seconds=seconds)

@@ -143,9 +143,7 @@ def see(
     return sight
 
 
-def _root(
-    record: Record | None, service: Service, around: Surroundings
-) -> tuple[Process | None, Origin | None, str]:
+def _root(record: Record | None, service: Service, around: Surroundings) -> tuple[Process | None, Origin | None, str]:
     line = around.table.get(record.process.pid) if record else None
     if record and line and process.same(record.process, line) and not line.dead:
         return record.process, "record", record.run
@@ -193,9 +191,7 @@ def _started_by_hand(service: Service, around: Surroundings) -> Process | None:
     return None
 
 
-def _members(
-    root: Process | None, service: Service, around: Surroundings, *, whole: bool
-) -> tuple[Process, ...]:
+def _members(root: Process | None, service: Service, around: Surroundings, *, whole: bool) -> tuple[Process, ...]:
     tops = [root] if root else []
     if whole:
         tops += [one for one, _ in around.marked.get(service.name, [])]
@@ -225,9 +221,7 @@ def _newborn(listener: Listener, service: Service, around: Surroundings) -> bool
     return any((process.variable(pid, environment.MARKER) or "").startswith(prefix) for pid in mine)
 
 
-def _with_heirs(
-    members: tuple[Process, ...], own: tuple[Listener, ...], around: Surroundings
-) -> tuple[Process, ...]:
+def _with_heirs(members: tuple[Process, ...], own: tuple[Listener, ...], around: Surroundings) -> tuple[Process, ...]:
     """With those who got the very listening socket of the service from it, however they escaped its tree. Whoever
     may have had it before the service is a stranger: a parent that handed it down, and that parent's other heirs."""
     known = {member.pid for member in members}
