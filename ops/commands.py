@@ -364,6 +364,10 @@ def _ended(task: str, json: bool, body: Callable[[], int]) -> None:
 
 
 def _told(task: str, json: bool, lines: Sequence[str], code: int) -> int:
+    if code == 130:  # a second Ctrl-C must not break off the message, nor the exit code
+        import signal
+
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     from ops import render
 
     if json:

@@ -236,7 +236,7 @@ def test_all_mistakes_are_told_at_once(up: Stack, tmp_path: Path) -> None:
 # -- as another user ----------------------------------------------------------------------------------------------
 
 AS_NOBODY = """
-import codecs, difflib, importlib, os, pkgutil, platformdirs.unix, psutil, pwd, sys, tabulate
+import codecs, difflib, importlib, os, pkgutil, psutil, pwd, sys, tabulate
 import invoke.program, ops
 for found in pkgutil.walk_packages(ops.__path__, "ops."):
     if not found.name.startswith("ops.sample"):

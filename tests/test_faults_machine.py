@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import random
 import subprocess
 import threading
@@ -300,7 +301,7 @@ def test_f38_a_first_start_without_a_path_finds_what_every_machine_has(stack: St
     assert stack.ok("start", "--json").states == {"api": "changed"}
     mine = alone(stack)
     assert "/bin" in str(process.variable(mine.pid, "PATH")).split(":")
-    assert process.variable(mine.pid, "HOME") == os.path.expanduser("~"), "from the user's account"
+    assert process.variable(mine.pid, "HOME") == pwd.getpwuid(os.geteuid()).pw_dir, "from the user's account"
 
 
 # -- files that are not what they were ---------------------------------------------------------------------------
