@@ -137,6 +137,21 @@ def test_law_6_ctrl_c_in_the_middle_of_start(stack: Stack) -> None:
     assert {one.pid for one in stack.running("api")} <= before
 
 
+def test_law_6_ctrl_c_at_the_moment_when_something_settles(stack: Stack) -> None:
+    """Just then the command is busy with its threads and locks; pressed once or twice, it must end all the same."""
+    stack.tiny("api")
+    stack.tiny("late", f"--after={LONG}", start_timeout=LONG)
+    stack.tiny("web", needs=["late"])
+    stack.write()
+    for turn in range(6):
+        command = stack.popen("start", start_new_session=True)
+        assert "api" in command.stdout.readline()
+        for _ in range(1 + turn % 2):
+            interrupt(command)
+        interrupted(command)
+    assert {name: len(stack.running(name)) for name in stack.services} == {"api": 1, "late": 1, "web": 0}
+
+
 def test_law_6_ctrl_c_twice_with_json(stack: Stack) -> None:
     stack.tiny("late", f"--after={LONG}", start_timeout=LONG)
     stack.write()

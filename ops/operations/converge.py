@@ -7,9 +7,12 @@ Knows: plans, outcomes, `--check`, what waits for what. Must not know: what is c
 
 from __future__ import annotations
 
+import contextlib
 import math
+import signal
+import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import Generic, Literal, TypeVar
@@ -24,6 +27,7 @@ Do = Literal["nothing", "wait", "tidy", "adopt", "spawn", "restart", "end", "wri
 _STATES: Mapping[Do, OutcomeState] = {"nothing": "ok", "wait": "ok", "refuse": "failed", "skip": "skipped"}
 # More threads than this gain nothing: they wait for the same two or ten cores.
 _MOST_AT_ONCE = 256
+_LISTEN_EVERY = 0.1  # seconds: a signal that arrives just before a wait begins does not end that wait
 
 
 @dataclass(frozen=True)
@@ -104,9 +108,9 @@ def in_order(
     waiting = list(names)
     running: dict[Future[Outcome], str] = {}
     until: dict[str, float] = {}  # the moment from which nobody waits for it any more
-    with ThreadPoolExecutor(max_workers=max(1, min(len(waiting), _MOST_AT_ONCE))) as pool:
+    with _noted() as pressed, ThreadPoolExecutor(max_workers=max(1, min(len(waiting), _MOST_AT_ONCE))) as pool:
         try:
-            while waiting or running:
+            while (waiting or running) and not pressed:
                 passed = {*settled, *(name for name, moment in until.items() if moment <= time.monotonic())}
                 ready = [name for name in waiting if holders[name] <= passed]
                 if not ready and not running:
@@ -115,17 +119,37 @@ def in_order(
                     waiting.remove(name)
                     until[name] = time.monotonic() + patience(name)
                     running[pool.submit(work, name, dict(settled))] = name
-                for future in wait(running, _patience_left(until, passed) if waiting else None, FIRST_COMPLETED).done:
+                left = _patience_left(until, passed) if waiting else math.inf
+                for future in wait(running, min(left, _LISTEN_EVERY), FIRST_COMPLETED).done:
                     settled[running.pop(future)] = future.result()
-        except BaseException as error:
+        except BaseException:
             site.cancelled.set()
-            if isinstance(error, KeyboardInterrupt):
-                site.checkpoint()
             raise
+        if pressed:
+            site.cancelled.set()  # before the pool is waited for
+    if pressed:
+        site.cancelled.set()
+        site.checkpoint()
     return [settled[name] for name in names]
 
 
-def _patience_left(until: Mapping[str, float], passed: Collection[str]) -> float | None:
-    """Seconds until somebody's patience with another ends; None when it never does."""
+def _patience_left(until: Mapping[str, float], passed: Collection[str]) -> float:
+    """Seconds until somebody's patience with another ends; infinity when it never does."""
     moment = min((moment for name, moment in until.items() if name not in passed), default=math.inf)
-    return None if moment == math.inf else max(0.0, moment - time.monotonic())
+    return max(0.0, moment - time.monotonic())
+
+
+@contextlib.contextmanager
+def _noted() -> Iterator[list[int]]:
+    """Ctrl-C is noted instead of raised wherever the main thread happens to be: inside a lock of the thread pool it
+    would leave that broken. Once noted, another one does not break off how the command ends."""
+    pressed: list[int] = []
+    ours = threading.current_thread() is threading.main_thread()
+    ours = ours and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if ours:
+        signal.signal(signal.SIGINT, lambda number, _frame: pressed.append(number))
+    try:
+        yield pressed
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, signal.SIG_IGN if pressed else signal.default_int_handler)

@@ -136,7 +136,7 @@ def restart_one(site: Site, service: Service, *, action: str = "restart-one", re
         lambda seen: plan_restart(service, seen),
         lambda seen, plan: _carry_out_restart(site, service, plan, wish, action, refresh),
     )
-    return [converge(site, thing)]
+    return in_order(site, [service.name], {}, lambda name, settled: converge(site, thing))
 
 
 def _wish(site: Site, services: Sequence[Service], *, up: bool, anew: bool = False) -> dict[str, Wish]:

@@ -14,7 +14,7 @@ from ops.host import process
 from ops.host.listeners import Listener, listeners
 from ops.model import Outcome, Process, Service
 from ops.operations import environment
-from ops.operations.converge import Convergence, Plan, converge
+from ops.operations.converge import Convergence, Plan, converge, in_order
 from ops.operations.sight import count, owners
 from ops.operations.site import Site
 
@@ -39,7 +39,7 @@ def kill_port(site: Site, port: int, *, force: bool = False) -> list[Outcome]:
         lambda found: plan_kill(port, found),
         lambda found, plan: _carry_out(site, port, service, found, plan),
     )
-    return [converge(site, thing)]
+    return in_order(site, [str(port)], {}, lambda name, settled: converge(site, thing))
 
 
 def plan_kill(port: int, found: Sequence[Listener]) -> Plan:
