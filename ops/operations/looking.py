@@ -28,11 +28,20 @@ def look_at(site: Site, services: Sequence[Service], *, probing: bool = True, re
     readings = asking.ask_all(site, [(service, service.gating()) for service in asked])
     doubtful = [s for s in asked if asking.judge(s, sights[s.name], readings[s.name]) in ("hung", "unhealthy")]
     readings = asking.confirmed(site, doubtful, readings)
+    for service in asked:
+        if _silent(service, sights[service.name]):
+            # All share one look at the ports, which may be older than the record: it may have come up in between.
+            sights[service.name] = see(site.state, service, Surroundings(site.host, site.state))
     return {service.name: _look(site, service, sights[service.name], turns, readings, refresh) for service in services}
 
 
 def _worth_asking(sight: Sight) -> bool:
     return sight.root is not None and sight.state not in ("foreign", "stopping") and not sight.stopped
+
+
+def _silent(service: Service, sight: Sight) -> bool:
+    port = asking.port_reading(service, sight)
+    return port is not None and port.restart and port.ok is False
 
 
 def _look(
@@ -80,9 +89,14 @@ def certain(site: Site, service: Service, look: Look) -> Look:
 
 
 def look_again(service: Service, look: Look, sight: Sight) -> Look:
-    """The look under the lock. What a process answered before still holds; a new one is still to be asked."""
+    """The look under the lock. What a process answered before still holds, unless it has become ready since; a new
+    one is still to be asked."""
     if sight.root == look.sight.root and look.sight.state != "stopping":
-        return replace(look, sight=sight, state=asking.judge(service, sight, look.readings))
+        answers = tuple(one for one in look.readings if one.name != f"port {service.port}")
+        port = asking.port_reading(service, sight) if answers else None
+        answers = (*answers, port) if port and port.restart else answers
+        answers = () if sight.ready and not look.sight.ready else answers
+        return replace(look, sight=sight, state=asking.judge(service, sight, answers), readings=answers)
     state = "starting" if sight.state == "up" else sight.state
     return replace(look, sight=sight, state=state, readings=(), untidy="")
 
