@@ -1,148 +1,19 @@
-"""How fast the commands are, as ratios within one run: `python -m benchmarks` from the checkout.
-
-Nothing here is a test: a busy machine makes every number worse. What is compared is run in turns, round after
-round, so that both sides meet the same weather.
-"""
+"""`python -m benchmarks`: the commands; `python -m benchmarks supervision`: the monitor. From the checkout."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
-import statistics
 import sys
-import tempfile
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
-
-from benchmarks.stage import INV, Stage, free_ports, timed
-
-Run = Callable[[], float]
 
 
-@dataclass(frozen=True)
-class Row:
-    """One measured thing: its seconds, what it is compared with, and the most it may be."""
+def main(words: list[str]) -> int:
+    if words[:1] == ["supervision"]:
+        from benchmarks.supervision import run
 
-    name: str
-    low: float
-    median: float
-    high: float
-    against: str = ""
-    ratio: float | None = None
-    bar: float | None = None  # of the ratio, or of the median in seconds when it is compared with nothing
+        return run.main(words[1:])
+    from benchmarks import commands
 
-    @property
-    def met(self) -> bool | None:
-        seen = self.median if self.ratio is None else self.ratio
-        return None if self.bar is None else seen <= self.bar
+    return commands.main(words)
 
 
-def rounds(number: int, runs: Mapping[str, Run]) -> dict[str, list[float]]:
-    """Each of the runs once per round; the first round only warms up."""
-    found: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(number + 1):
-        for name, run in runs.items():
-            seconds = run()
-            if turn:
-                found[name].append(seconds)
-    return found
-
-
-def rows(found: Mapping[str, list[float]], bars: Mapping[str, tuple[str, float | None]]) -> list[Row]:
-    """The figures; `bars` say what each is compared with ("" with nothing), and the most it may be."""
-    made = []
-    for name, seconds in found.items():
-        against, bar = bars.get(name, ("", None))
-        median = statistics.median(seconds)
-        ratio = median / statistics.median(found[against]) if against else None
-        made.append(Row(name, min(seconds), median, max(seconds), against, ratio, bar))
-    return made
-
-
-def looking(folder: Path, number: int, five: Stage, hundred: Stage) -> list[Row]:
-    """status and health against `inv --list` with an empty tasks.py."""
-    empty = folder / "empty"
-    empty.mkdir()
-    (empty / "tasks.py").write_text("")
-    nothing = "inv --list, empty tasks.py"
-    found = rounds(
-        number,
-        {
-            nothing: lambda: timed([INV, "--list"], empty, five.env, code=1),  # 1: it has no tasks
-            "inv --list": lambda: five.inv("--list"),
-            "inv status, 5 services": lambda: five.inv("status"),
-            "inv status, 100 services": lambda: hundred.inv("status"),
-            "inv health, 5 services": lambda: five.inv("health"),
-            "inv start, 5 services, nothing to do": lambda: five.inv("start"),
-        },
-    )
-    bars: dict[str, tuple[str, float | None]] = {
-        "inv --list": (nothing, None),
-        "inv status, 5 services": (nothing, 1.5),
-        "inv status, 100 services": (nothing, 1.8),
-        "inv health, 5 services": (nothing, 3.0),
-        "inv start, 5 services, nothing to do": (nothing, None),
-    }
-    return rows(found, bars)
-
-
-def slow_health(number: int, hundred: Stage) -> list[Row]:
-    """health of 100 services of which each takes a second to answer."""
-    name = "inv health, 100 services of 1 s each"
-    found = rounds(number, {name: lambda: hundred.inv("health", inventory="slow.yaml")})
-    return rows(found, {name: ("", 4.0)})
-
-
-def starting(number: int, hundred: Stage) -> list[Row]:
-    """start of 100 services against a bare loop that spawns them and waits until all answer. For people `start` shows
-    the health of all of them besides, which the loop does not: that is a row of its own."""
-    bare, ours, shown = "a bare loop, 100 services", "inv start --json, 100 services", "inv start, 100, with health"
-
-    def start(*flags: str) -> float:
-        seconds = hundred.inv("start", *flags)
-        hundred.inv("stop")
-        return seconds
-
-    timed = {bare: hundred.bare_loop, ours: lambda: start("--json"), shown: start}
-    return rows(rounds(number, timed), {ours: (bare, 1.5), shown: (bare, None)})
-
-
-def show(found: Iterable[Row]) -> None:
-    print(f"{'':40} {'min':>7} {'median':>7} {'max':>7} {'ratio':>6}  bar")
-    for row in found:
-        ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
-        bar = "" if row.bar is None else f"<= {row.bar:g}{'' if row.ratio else ' s'}  {'met' if row.met else 'MISSED'}"
-        print(f"{row.name:40} {row.low:7.3f} {row.median:7.3f} {row.high:7.3f} {ratio:>6}  {bar}")
-
-
-def main() -> None:
-    reading = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
-    reading.add_argument("--rounds", type=int, default=9, help="rounds of the short commands (9)")
-    reading.add_argument("--json", metavar="FILE", help="write the figures there too")
-    given = reading.parse_args()
-    with tempfile.TemporaryDirectory(prefix="benchmarks.") as name:
-        folder = Path(name)
-        ports = free_ports(105)
-        five, hundred = Stage(folder / "five", ports[:5]), Stage(folder / "hundred", ports[5:])
-        try:
-            few = max(1, given.rounds // 3)
-            found = starting(few, hundred)
-            five.inv("start")
-            hundred.inv("start")
-            found += looking(folder, given.rounds, five, hundred)
-            found += slow_health(few, hundred)
-        finally:
-            five.end()
-            hundred.end()
-    show(found)
-    if given.json:
-        machine = {"python": platform.python_version(), "system": platform.platform(), "cpus": os.cpu_count()}
-        figures = [{**asdict(row), "met": row.met} for row in found]
-        Path(given.json).write_text(json.dumps({"schema": 1, "machine": machine, "rows": figures}, indent=2) + "\n")
-    sys.stdout.flush()
-
-
-main()
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

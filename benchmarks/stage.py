@@ -89,10 +89,12 @@ class Stage:
                 child.wait(timeout=ENDING)
 
     def end(self) -> None:
-        """Ends by pid whatever carries this stack's marker."""
+        """Stops the stack, and ends by pid whatever is left: all that was given this folder as its home."""
+        with contextlib.suppress(RuntimeError):
+            self.inv("stop")
         until = time.monotonic() + ENDING
         while time.monotonic() < until:
-            left = [one for one, _ in process.carrying("OPS_RUN", f"{self.name}/")]
+            left = [one for one, _ in process.carrying("HOME", str(self.folder))]
             if not left:
                 return
             for one in left:

@@ -1,6 +1,6 @@
 """The commands: Invoke's namespace, flags, help and exit codes.
 
-Knows: Invoke (its one door), what a command line may say, how a task ends. Must not know: rules, processes.
+Knows: Invoke (its one door), how a task ends. Must not know: rules, processes.
 
 Everything heavy is imported inside the functions: `inv --list` must stay as fast as Invoke itself.
 """
@@ -21,6 +21,7 @@ from invoke.program import Program
 from invoke.tasks import task as _invoke_task
 
 from ops.errors import OpsError, UsageError
+from ops.face import given
 
 Body = Callable[..., None]
 
@@ -32,6 +33,7 @@ _HELP = {
     "watch": "look again every so many seconds, until Ctrl-C",
     "refresh-env": "take PATH, HOME, LANG, TZ, TMPDIR and the program anew from this shell",
     "force": "also a port that is in no inventory",
+    "since": "how far back: 90 (seconds), 30s, 15m, 24h or 7d",
     "lines": "how many of the last lines to begin with",
     "no-follow": "print the last lines and end",
     "name": "which service; the word NAME says the same",
@@ -153,7 +155,7 @@ def tail(c: Context, name: str, lines: str = "10", no_follow: bool = False, json
     def body() -> int:
         from ops.face import reading
 
-        return reading.tail(name, _whole(lines, "--lines", 0, 1_000_000), not no_follow, json)
+        return reading.tail(name, given.whole(lines, "--lines", 0, 1_000_000), not no_follow, json)
 
     _ended("tail", json, body)
 
@@ -165,9 +167,47 @@ def alerts(c: Context, lines: str = "20", json: bool = False) -> None:
     def body() -> int:
         from ops.face import reading
 
-        return reading.alerts(_whole(lines, "--lines", 1, 1_000_000), json)
+        return reading.alerts(given.whole(lines, "--lines", 1, 1_000_000), json)
 
     _ended("alerts", json, body)
+
+
+@_task()
+def report(c: Context, only: Any = None, since: str = "24h", json: bool = False) -> None:
+    """Uptime, recovery times, restarts, response times, CPU and memory, per service, over a window."""
+
+    def body() -> int:
+        from ops.face import reading
+        from ops.operations.verbs import Request
+
+        window = {"since": given.span(since, "--since")}
+        return reading.kpis(Request("report", given.names(only), options=window), json)
+
+    _ended("report", json, body)
+
+
+@_task()
+def monitor(c: Context, json: bool = False) -> None:
+    """Watch and bring back what dies, in this terminal, until Ctrl-C."""
+
+    def body() -> int:
+        from ops.face import watching
+
+        return watching.monitor(json)
+
+    _ended("monitor", json, body)
+
+
+@_task()
+def monitor_start(c: Context, check: bool = False, json: bool = False, timeout: str = "") -> None:
+    """Watch and bring back what dies, in the background."""
+    _change(c, "monitor-start", None, check, json, timeout)
+
+
+@_task()
+def monitor_stop(c: Context, check: bool = False, json: bool = False, timeout: str = "") -> None:
+    """Stop watching; services run on."""
+    _change(c, "monitor-stop", None, check, json, timeout)
 
 
 @_task()
@@ -206,6 +246,10 @@ def namespace(tasks_file: str = "") -> Collection:
         release,
         tail,
         alerts,
+        monitor,
+        monitor_start,
+        monitor_stop,
+        report,
         check_inventory,
     ):
         made.add_task(one)
@@ -254,56 +298,6 @@ def _explain_mistakes(program: Any) -> None:
         setattr(program, name, explained(getattr(program, name)))
 
 
-# -- what a command line may say -----------------------------------------------------------------------------
-
-
-def _positional(task: str, value: str) -> None:
-    """Invoke hands a flag after a task name over as its positional argument: that must never run the task."""
-    if value.startswith("-"):
-
-        def refuse() -> int:
-            raise UsageError(f"{task}: unknown flag {value!r}, or a name is missing", next=f"inv {task} --help")
-
-        _ended(task, "--json" in sys.argv, refuse)
-
-
-def _names(only: Any) -> tuple[str, ...]:
-    """The names given with --only, commas split. A forgotten name must not mean "all"."""
-    words = sys.argv[1:]
-    for place, word in enumerate(words):
-        following = words[place + 1] if place + 1 < len(words) else "-"
-        if word in ("--only", "--only=") and (word.endswith("=") or following.startswith("-")):
-            raise UsageError("--only needs the name of a service", next="--only recon-api, or --only a,b")
-    given = [name.strip() for text in only or [] for name in str(text).split(",")]
-    if any(not name for name in given):
-        raise UsageError("--only has an empty name", next="--only recon-api, or --only a,b")
-    return tuple(given)
-
-
-def _seconds(text: str, flag: str) -> float | None:
-    """The positive number of seconds given with a flag; None when it was not given."""
-    if text == "":
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value < 1e9:
-        raise UsageError(f"{flag} {_shown(text)} is not a number of seconds", wanted="a number above 0, such as 30")
-    return value
-
-
-def _shown(text: str) -> str:
-    """What was typed, short and harmless enough to be repeated."""
-    return repr((text if len(text) <= 40 else text[:37] + "...") if text.isprintable() else "?")
-
-
-def _whole(text: str, name: str, least: int, most: int) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 20 and least <= int(text) <= most):
-        raise UsageError(f"{name} {_shown(text)} is not a number from {least} to {most}")
-    return int(text)
-
-
 # -- how a task runs and ends ----------------------------------------------------------------------------------
 
 
@@ -322,11 +316,11 @@ def _change(
         from ops.face import changing
         from ops.operations.verbs import Request
 
-        given = dict(options or {})
-        if "port" in given:
-            given["port"] = _whole(given["port"], "port", 1, 65535)
-        names = _names(only) if task not in ("restart-one", "hold", "release") else tuple(only or ())
-        request = Request(task, names, check or bool(c.config.run.dry), _seconds(timeout, "--timeout"), given)
+        chosen = dict(options or {})
+        if "port" in chosen:
+            chosen["port"] = given.whole(chosen["port"], "port", 1, 65535)
+        names = given.names(only) if task not in ("restart-one", "hold", "release") else tuple(only or ())
+        request = Request(task, names, check or bool(c.config.run.dry), given.seconds(timeout, "--timeout"), chosen)
         return changing.change(request, json, show_health=show_health)
 
     _ended(task, json, body)
@@ -337,10 +331,20 @@ def _report(task: str, only: Any, json: bool, watch: str, timeout: str = "") -> 
         from ops.face import reading
         from ops.operations.verbs import Request
 
-        request = Request(task, _names(only), timeout=_seconds(timeout, "--timeout"))
-        return reading.report(request, json, _seconds(watch, "--watch"))
+        request = Request(task, given.names(only), timeout=given.seconds(timeout, "--timeout"))
+        return reading.report(request, json, given.seconds(watch, "--watch"))
 
     _ended(task, json, body)
+
+
+def _positional(task: str, value: str) -> None:
+    """Invoke hands a flag after a task name over as its positional argument: that must never run the task."""
+    if value.startswith("-"):
+
+        def refuse() -> int:
+            raise UsageError(f"{task}: unknown flag {value!r}, or a name is missing", next=f"inv {task} --help")
+
+        _ended(task, "--json" in sys.argv, refuse)
 
 
 def _ended(task: str, json: bool, body: Callable[[], int]) -> None:

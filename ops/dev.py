@@ -9,6 +9,7 @@ All talk goes to stderr; pytest has stdout to itself.
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -20,7 +21,8 @@ from invoke.tasks import task
 
 PROJECT = Path(__file__).resolve().parent.parent
 STAMP = ".ops-test-stamp"  # in the venv: the pyproject.toml that its test extra was installed from
-NEEDED = ("pytest", "pytest_timeout", "hypothesis")
+NEEDED = ("pytest", "pytest_timeout", "xdist", "hypothesis")
+PER_CORE, MOST = 2, 8  # tests side by side: they mostly wait; MOST is where the longest test begins to decide
 # pytest's own codes: https://docs.pytest.org/en/stable/reference/exit-codes.html
 ALL_PASSED, BAD_OPTION, NO_TESTS = 0, 4, 5
 MISUSED = {
@@ -35,16 +37,22 @@ MISUSED = {
     help={
         "filter": "only tests whose names match this expression (pytest's -k)",
         "verbose": "a line for every test",
+        "workers": f"how many tests run side by side (default: {PER_CORE} per core, at most {MOST})",
     },
 )
-def run_tests(c: Context, filter: str = "", verbose: bool = False) -> None:
-    """Run the project's tests; installs what they need into the venv first.
+def run_tests(c: Context, filter: str = "", verbose: bool = False, workers: int = 0) -> None:
+    """Run the project's tests, several side by side; installs what they need into the venv first.
 
     Exit codes: 0 passed, 1 nothing could be run, 2 tests failed, 130 interrupted.
     """
+    workers = workers or default_workers()
+    if workers < 1:
+        raise Exit(f"--workers={workers}: at least one must run the tests", code=1)
     try:
         install_test_extra(PROJECT)
-        code = subprocess.call(pytest_command(filter, verbose), cwd=PROJECT, env=clean_environment())
+        command = pytest_command(filter, verbose, workers)
+        print(f"running {shlex.join(command)}", file=sys.stderr, flush=True)
+        code = subprocess.call(command, cwd=PROJECT, env=clean_environment())
     except KeyboardInterrupt:
         raise Exit("interrupted; the next run carries on", code=130) from None
     except OSError as error:  # a full disk, somebody else's checkout
@@ -55,9 +63,17 @@ def run_tests(c: Context, filter: str = "", verbose: bool = False) -> None:
         raise Exit(code=2)
 
 
-def pytest_command(expression: str, verbose: bool) -> list[str]:
-    """The command line that runs the tests with this Python."""
+def default_workers() -> int:
+    """How many tests run side by side here: by the cores that this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(PER_CORE * cores, MOST)
+
+
+def pytest_command(expression: str, verbose: bool, workers: int) -> list[str]:
+    """The command line that runs the tests with this Python; one worker is pytest itself."""
     command = [sys.executable, "-m", "pytest"]
+    if workers > 1:
+        command += [f"-n={workers}", "--dist=worksteal"]
     if verbose:
         command.append("-v")
     if expression:

@@ -125,6 +125,7 @@ class Stack:
 
     name: str
     label: str
+    monitor: bool = True  # whether `start` leaves one running; False where something else watches
     alerts_log: str | None = None
     alert_command: tuple[str, ...] = ()
     log_size: int = 10 * 1024 * 1024

@@ -74,6 +74,9 @@ def error_document(task: str, check: bool, error: str) -> str:
     """What a task prints that came to nothing: the keys of its own document, and `error`."""
     if task in ("status", "health"):
         return mapping_line({"schema": SCHEMA, "task": task, "healthy": False, "hosts": {}, "error": error})
+    if task == "report":
+        document = {"schema": SCHEMA, "task": task, "since": None, "until": None, "hosts": {}, "error": error}
+        return mapping_line(document)
     if task in ("tail", "alerts"):
         return mapping_line({"schema": SCHEMA, "task": task, "hosts": {}, "error": error})
     return outcome_document(task, check, [], error)
@@ -142,6 +145,8 @@ def headline(report: HostReport, *, asked: bool = True) -> str:
 
     Who was not `asked` is only known to run."""
     unwell = sorted((s for s in report.services if not s.well), key=lambda service: not service.critical)
+    if not unwell and not report.monitor.well:
+        return coloured(f"{report.name}: NOT healthy: the services are, but nobody watches them", "red")
     if unwell:
         names = ", ".join(f"{s.name} {s.state}" + (" (critical)" if s.critical else "") for s in unwell)
         return coloured(f"{report.name}: NOT healthy: {names}", "red")
@@ -160,7 +165,9 @@ def status_lines(report: HostReport) -> list[str]:
     cells = [_status_cells(service) for service in report.services]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [_status_line(*row, widths) for row in zip(report.services, cells, strict=True)]
-    return [headline(report, asked=False), "", *lines, *_with_gap(advice(report))]
+    warnings = [coloured(f"warning: {warning}", "yellow") for warning in report.warnings]
+    end = [*_with_gap(warnings), *_with_gap(advice(report))]
+    return [headline(report, asked=False), "", *lines, *_with_gap(_monitor_lines(report)), *end]
 
 
 def _status_cells(service: ServiceReport) -> list[str]:
@@ -193,14 +200,27 @@ def health_lines(report: HostReport) -> list[str]:
     the terminal has room for, in full below."""
     heads = ["service", "state", "port", "pid", "uptime", "cpu %", "memory"]
     rows = [_cells(service) for service in report.services]
-    room = max(_LEAST_ROOM, _width() - len(table(heads, rows)[1]) - 2)
+    room = max(_LEAST_ROOM, columns() - len(table(heads, rows)[1]) - 2)
     checks = [_checks(service) for service in report.services]
     told = [text if len(text) <= room else text[: room - 3] + "..." for text in checks]
     lines = table([*heads, "checks"], [[*row, text] for row, text in zip(rows, told, strict=True)])
     pairs = zip(report.services, checks, told, strict=True)
     whole = [f"{service.name}: {text}" for service, text, shown in pairs if text != shown]
     warnings = [coloured(f"warning: {warning}", "yellow") for warning in report.warnings]
-    return [headline(report), "", *lines, *_with_gap(whole), *_with_gap(warnings), *_with_gap(advice(report))]
+    end = [*_with_gap(_monitor_lines(report)), *_with_gap(warnings), *_with_gap(advice(report))]
+    return [headline(report), "", *lines, *_with_gap(whole), *end]
+
+
+def _monitor_lines(report: HostReport) -> list[str]:
+    """Whether what dies comes back by itself."""
+    monitor = report.monitor
+    if monitor.state == "up":
+        swept = f", last full look at {monitor.last_sweep[11:19]}" if monitor.last_sweep else ""
+        return [f"monitor: {coloured('up', 'green')}, pid {monitor.pid}{swept}"]
+    if monitor.wanted:
+        pid = f", pid {monitor.pid}" if monitor.pid else ""
+        return [f"monitor: {coloured(monitor.state, 'red')}{pid}: what dies now stays down"]
+    return ["monitor: none (stopped by command): what dies stays down"] if not monitor.pid else []
 
 
 def _with_gap(lines: list[str]) -> list[str]:
@@ -269,7 +289,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
     return [line.rstrip() for line in tabulate(lines, tablefmt="plain", disable_numparse=True).splitlines()]
 
 
-def _width() -> int:
+def columns() -> int:
     """The columns of the terminal that standard output is; in a pipe, a number that most have."""
     try:
         return os.get_terminal_size(sys.stdout.fileno()).columns or _PIPE_WIDTH

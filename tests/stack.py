@@ -81,6 +81,7 @@ class Stack:
         self.name = "t" + uuid.uuid4().hex[:10]
         self.services: dict[str, dict[str, Any]] = {}
         self.ops: dict[str, Any] = {"name": self.name, "interval": 2, "timeout": 2, "delay": 0.2, "attempts": 3}
+        self.ops["monitor"] = False  # tests of the monitor say `stack.ops["monitor"] = True`, or start one
         self._started: list[subprocess.Popen[Any]] = []
         self.env: dict[str, str] = {
             "HOME": str(self.home),
@@ -159,6 +160,17 @@ class Stack:
         prefix = f"{self.name}/{name}/" if name else f"{self.name}/"
         return [one for one, _ in process.carrying("OPS_RUN", prefix)]
 
+    def watchers(self) -> list[Process]:
+        """The monitors and guards of this stack that live, whatever state folder they have."""
+        words = f"--inventory\0{self.folder / 'inventory.yaml'}".encode()
+        found = [pid for pid in process.pids() if words in _command_line(pid)]
+        return [one for one in map(process.identify, found) if one is not None]
+
+    def watcher(self, kind: str = "monitor") -> Process:
+        """The one monitor or guard; AssertionError when there is none or more than one."""
+        (one,) = [one for one in self.watchers() if f"ops.watch\0{kind}\0".encode() in _command_line(one.pid)]
+        return one
+
     def pid(self, name: str = "api") -> int:
         """The pid that `inv status` names; AssertionError when it is not running."""
         pid = self.inv("status", "--json").services[name]["pid"]
@@ -199,10 +211,10 @@ class Stack:
         """Ends, by pid, all that this stack started, and waits until it is gone."""
 
         def none_left() -> bool:
-            for one in self.running():
+            for one in [*self.watchers(), *self.running()]:
                 for number in (signal.SIGKILL, signal.SIGCONT):
                     process.send(one, number)
-            return not self.running()
+            return not self.running() and not self.watchers()
 
         for child in self._started:
             if child.poll() is None:
@@ -212,3 +224,10 @@ class Stack:
                 if stream:
                     stream.close()
         until(none_left, 15)
+
+
+def _command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""

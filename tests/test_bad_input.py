@@ -93,7 +93,7 @@ def refused(stack: Stack, *args: str, **more: Any) -> Done:
         ("stop helth", "did you mean 'health'?"),
         ("monitor", "monitor comes with a later version"),
         ("start install-service", "install-service comes with a later version"),
-        ("--help report", "report comes with a later version"),
+        ("--help bootstrap", "bootstrap comes with a later version"),
         ("restart-one", "wanted: one of recon-api, pg-api\n  next:   inv restart-one NAME"),
         ("kill-port", "next:   inv kill-port PORT"),
         ("start --timeout", "start: --timeout needs a value"),
@@ -392,7 +392,11 @@ def test_a_log_path_that_is_not_writable_keeps_no_service_down(open_stack: Stack
     assert re.fullmatch(r"ended pid \d+", stopped.outcomes["worker"]["detail"])  # it ran
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b'{"schema": 1, "process": {"pid": "x"}}', b"[" * 100_000])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b'{"schema": 1, "process": {"pid": "x"}}', b"[" * 100_000],
+    ids=["empty", "cut", "no pid", "deep"],
+)
 def test_f48_a_corrupt_record_is_rebuilt_from_what_runs(stack: Stack, content: bytes) -> None:
     stack.tiny()
     stack.write()
@@ -531,7 +535,7 @@ def test_law_6_ctrl_c_in_the_middle_of_a_start(stack: Stack, flags: tuple[str, .
 def test_law_6_ctrl_c_while_services_end_names_the_line_that_carries_on(
     stack: Stack, line: str, carries_on: str
 ) -> None:
-    stack.tiny("slow", "--deaf", grace=8)
+    stack.tiny("slow", "--deaf", grace=100)
     stack.tiny("other")
     stack.write()
     stack.ok("start")

@@ -23,7 +23,9 @@ from tests.waiting import until
 
 LAUNCHER = Path(__file__).resolve().parent.parent / "inv"
 PYTHON = getattr(sys, "_base_executable", sys.executable)
-LIMIT = 60  # seconds; a set-up takes 4 of them here
+LIMIT = 100  # seconds; a set-up takes 4 of them on an idle machine
+
+pytestmark = pytest.mark.timeout(3 * LIMIT)  # of a test with its fixtures: two set-ups and more
 
 PYPROJECT = """\
 [build-system]

@@ -99,8 +99,8 @@ def test_law_6_a_lock_held_by_a_stopped_command_is_waited_for_no_longer(stack: S
     holder = stack.popen("restart-one", "api")
     until(lambda: stopping(stack))
     os.kill(holder.pid, signal.SIGSTOP)
-    for args in (["stop"], ["restart-one", "api"], ["reset", "--only", "api"]):
-        done = stack.inv(*args, "--timeout", "1", "--json")
+    for seconds, args in (("4", ["stop"]), ("1", ["restart-one", "api"]), ("1", ["reset", "--only", "api"])):
+        done = stack.inv(*args, "--timeout", seconds, "--json")  # 4: `web` is ended meanwhile
         assert (done.code, done.seconds < BUSY) == (2, True), str(done)
         assert f"pid {holder.pid} (inv restart-one)" in done.outcomes["api"]["detail"]
         assert f"kill -9 {holder.pid}" in done.outcomes["api"]["detail"]

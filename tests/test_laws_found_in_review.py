@@ -9,6 +9,7 @@ import socket
 import time
 from pathlib import Path
 
+from tests.scene import freed
 from tests.stack import PYTHON, TINY, Stack
 from tests.waiting import free_port, until
 
@@ -98,13 +99,14 @@ def test_law_1_a_worker_is_not_started_a_second_time_from_another_home(stack: St
 
 
 def test_law_4_holding_does_not_outrun_a_restart(stack: Stack) -> None:
-    stack.tiny("api", "--deaf", grace=2)
+    stack.tiny("api", "--deaf", grace=100)
     stack.write()
     stack.ok("start")
     first = stack.pid("api")
     command = stack.popen("restart-one", "api", "--json")
     until(lambda: json.loads((stack.state / "wanted.json").read_text())["services"]["api"]["by"] == "inv restart-one")
     stack.ok("hold", "api")
+    os.kill(first, signal.SIGKILL)  # its grace is over
     out, _ = command.communicate(timeout=60)
     assert json.loads(out)["outcomes"][0]["state"] == "changed", out
     assert stack.pid("api") != first
@@ -128,7 +130,7 @@ def test_law_6_stop_gives_up_at_its_timeout_and_the_next_one_carries_on(stack: S
 
 
 def test_law_6_ctrl_c_ends_the_wait_for_a_lock(stack: Stack) -> None:
-    stack.tiny("api", "--deaf", grace=25)
+    stack.tiny("api", "--deaf", grace=100)
     stack.write()
     stack.ok("start")
     holder = stack.popen("restart-one", "api")
@@ -153,7 +155,7 @@ def _in_flock_pause(pid: int) -> bool:
 
 
 def test_a_killed_restart_leaves_no_service_stopping_for_ever(stack: Stack) -> None:
-    stack.tiny("api", "--deaf", grace=15)
+    stack.tiny("api", "--deaf", grace=100)
     stack.write()
     stack.ok("start")
     command = stack.popen("restart-one", "api")
@@ -171,11 +173,12 @@ def test_a_stranger_on_the_other_family_is_no_reason_for_stop_to_fail(stack: Sta
     port = stack.tiny("api")
     stack.write()
     stack.ok("start")
-    stack.spawn([PYTHON, "-S", str(TINY), str(port), "--host=::1", "--child=holds"])
-    until(lambda: _connects_v6(port))
-    done = stack.ok("stop", "--json")
-    assert done.states == {"api": "changed"}, str(done)
-    assert not stack.running("api")
+    with freed(port):  # the child is in a session of its own
+        stack.spawn([PYTHON, "-S", str(TINY), str(port), "--host=::1", "--child=holds"])
+        until(lambda: _connects_v6(port))
+        done = stack.ok("stop", "--json")
+        assert done.states == {"api": "changed"}, str(done)
+        assert not stack.running("api")
 
 
 def _connects_v6(port: int) -> bool:

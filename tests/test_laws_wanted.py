@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from ops.host import process
+from ops.model import Process
 from tests.stack import PYTHON, Stack
 from tests.waiting import until
 
@@ -141,17 +142,32 @@ def test_law_4_hold_and_release(stack: Stack) -> None:
     assert stack.inv("release", "api", "status", "--json").code == 2
 
 
-def test_law_4_the_last_of_two_opposite_wishes_wins(stack: Stack) -> None:
-    """A stop that waits for its service while somebody wants it up again is dropped, and says so."""
-    stack.tiny("api", "--deaf", grace=3)
+def deaf(stack: Stack) -> Process:
+    """A running service whose end lasts until the test kills it: whoever ends it waits as long as the test wants."""
+    stack.tiny("api", "--deaf", grace=100)
     stack.write()
     stack.ok("start")
+    (old,) = stack.running()
+    return old
+
+
+def impatient(stack: Stack) -> None:
+    """From now on whoever ends the service does it soon."""
+    stack.services["api"]["grace"] = 0.2
+    stack.write()
+
+
+def test_law_4_the_last_of_two_opposite_wishes_wins(stack: Stack) -> None:
+    """A stop that waits for its service while somebody wants it up again is dropped, and says so."""
+    old = deaf(stack)
     record = stack.state / "services" / "api.json"
     first = stack.popen("restart-one", "api", "--json")
     until(lambda: json.loads(record.read_text())["stopping"])
     dropped = stack.popen("stop", "--json")
     until(lambda: not wanted(stack)["api"]["up"])
     last = stack.popen("start", "--json")
+    until(lambda: wanted(stack)["api"]["up"])
+    process.send(old, signal.SIGKILL)
     found = [json.loads(command.communicate(timeout=60)[0])["outcomes"][0] for command in (first, dropped, last)]
     assert found[0]["state"] in ("changed", "skipped"), found  # done with it, or dropped while waiting for health
     assert [one["state"] for one in found[1:]] == ["skipped", "ok"], found
@@ -162,14 +178,13 @@ def test_law_4_the_last_of_two_opposite_wishes_wins(stack: Stack) -> None:
 
 def test_law_4_a_stop_during_a_reset_holds(stack: Stack) -> None:
     """The second half of a reset is no new wish: who said stop in between has said the last word."""
-    stack.tiny("api", "--deaf", grace=3)
-    stack.write()
-    stack.ok("start")
+    old = deaf(stack)
     record = stack.state / "services" / "api.json"
     first = stack.popen("reset", "--json")
     until(lambda: json.loads(record.read_text())["stopping"])
     last = stack.popen("stop", "--json")
     until(lambda: not wanted(stack)["api"]["up"])
+    process.send(old, signal.SIGKILL)
     (reset,) = json.loads(first.communicate(timeout=60)[0])["outcomes"]
     assert (reset["state"], last.wait(60)) == ("skipped", 0), reset
     assert not wanted(stack)["api"]["up"]
@@ -178,17 +193,17 @@ def test_law_4_a_stop_during_a_reset_holds(stack: Stack) -> None:
 
 def test_law_4_a_restart_during_a_reset_is_not_undone(stack: Stack) -> None:
     """A reset that waited for the lock while somebody restarted the service leaves the new one alone."""
-    stack.tiny("api", "--deaf", grace=3)
-    stack.write()
-    stack.ok("start")
+    old = deaf(stack)
     record = stack.state / "services" / "api.json"
     first = stack.popen("restart-one", "api", "--json")
     until(lambda: json.loads(record.read_text())["stopping"])
     generation = wanted(stack)["api"]["generation"]
     waiting = stack.popen("reset", "--json")
     until(lambda: wanted(stack)["api"]["generation"] > generation)
+    impatient(stack)
     last = stack.popen("restart-one", "api", "--json")
     until(lambda: wanted(stack)["api"]["generation"] > generation + 1)
+    process.send(old, signal.SIGKILL)
     found = [json.loads(command.communicate(timeout=60)[0])["outcomes"][0] for command in (first, waiting, last)]
     assert found[0]["state"] in ("changed", "skipped"), found
     assert [one["state"] for one in found[1:]] == ["skipped", "changed"], found

@@ -17,7 +17,9 @@ from pathlib import Path
 import pytest
 
 from ops.host import logs
+from ops.host.generations import tidy
 from ops.host.logs import LONGEST, Follower, follow, last_lines, plain
+from ops.host.rotation import rotate, rotate_by_rename
 from tests.waiting import until
 
 # Writes numbered lines as fast as it can, reopens its file on HUP on TERM says how many.
@@ -407,3 +409,165 @@ def test_no_character_of_unicode_and_no_garbage_gets_through() -> None:
         harmful = {mark for mark in set(plain(line)) if unicodedata.category(mark) in logs._HARMFUL}
         assert harmful == {"\t"}
         assert {"Cc", "Cf", "Zl", "Zp"} <= logs._HARMFUL
+
+
+# over rotations
+
+
+class Rotated:
+    """A log that this process writes and rotates; nobody else holds it."""
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+        self.written = 0
+
+    def write(self, count: int) -> list[bytes]:
+        lines = [b"%d is a line" % (self.written + number) for number in range(count)]
+        self.written += count
+        append(self.log, b"".join(line + b"\n" for line in lines))
+        return lines
+
+    def rotate(self, keep: int = 100) -> None:
+        done = rotate(str(self.log), keep, ours=[], journal=f"{self.log}.rotating")
+        assert done.state == "rotated", done.why
+
+    def rename(self) -> None:
+        assert rotate_by_rename(str(self.log), 100).state == "rotated"
+
+    def tidy(self) -> None:
+        assert tidy(str(self.log), 100) == ""
+
+
+@pytest.fixture
+def rotated(log: Path) -> Rotated:
+    log.touch()
+    return Rotated(log)
+
+
+@pytest.mark.parametrize("way", ["rotate", "rename"])
+def test_f32_what_a_rotation_took_before_it_was_read_is_read_from_the_generation(
+    rotated: Rotated, follower: Follower, way: str
+) -> None:
+    comes(follower, *rotated.write(3))
+    lines = rotated.write(2)
+    getattr(rotated, way)()
+    comes(follower, *lines, *rotated.write(2))
+    getattr(rotated, way)()
+    comes(follower)
+    comes(follower, *rotated.write(1))
+
+
+@pytest.mark.parametrize("way", ["rotate", "rename"])
+def test_f32_several_rotations_between_two_looks(rotated: Rotated, follower: Follower, way: str) -> None:
+    comes(follower, *rotated.write(3))
+    lines = []
+    for _ in range(5):
+        lines += rotated.write(1000)
+        getattr(rotated, way)()
+        rotated.tidy()
+    comes(follower, *lines, *rotated.write(2))
+    getattr(rotated, way)()
+    comes(follower, *rotated.write(2))
+
+
+def test_f32_a_line_that_lies_in_two_generations_is_one_line(rotated: Rotated, follower: Follower) -> None:
+    append(rotated.log, b"a\none ")
+    comes(follower, b"a")
+    rotated.rotate()
+    append(rotated.log, b"line ")
+    rotated.rotate()
+    rotated.tidy()
+    append(rotated.log, b"in three\nb\n")
+    comes(follower, b"one line in three", b"b")
+    assert last_lines(str(rotated.log), 2)[0] == [b"line in three", b"b"]  # only the newest generation is asked
+
+
+def test_f32_the_file_is_not_given_again_while_its_copy_has_a_number_already(rotated: Rotated, log: Path) -> None:
+    """Looked at between the copy and the cut, and after a rotation that was undone."""
+    lines = rotated.write(5)
+    with contextlib.closing(Follower(str(log))) as early, contextlib.closing(Follower(str(log))) as late:
+        comes(early, *lines)
+        Path(f"{log}.1").write_bytes(log.read_bytes())
+        comes(early)
+        comes(late, *lines)
+        assert last_lines(str(log), 9)[0] == lines
+        Path(f"{log}.1").unlink()
+        more = rotated.write(2)
+        comes(early, *more)
+        comes(late, *more)
+        Path(f"{log}.1").write_bytes(log.read_bytes())
+        comes(late)
+        os.truncate(log, 0)
+        more = rotated.write(1)
+        comes(early, *more)
+        comes(late, *more)
+
+
+def test_an_old_generation_is_not_given_again_when_somebody_truncates(rotated: Rotated, follower: Follower) -> None:
+    lines = [b"tick"] * 100
+    for _ in range(2):
+        append(rotated.log, b"tick\n" * 100)
+        comes(follower, *lines)
+        rotated.rotate()
+        comes(follower)
+    append(rotated.log, b"tick\n" * 50)
+    comes(follower, *lines[:50])
+    os.truncate(rotated.log, 0)
+    append(rotated.log, b"tick\n" * 3)
+    comes(follower, *lines[:3])
+
+
+def test_f32_20_rotations_at_full_speed_are_followed_exactly(log: Path, follower: Follower) -> None:
+    seen: list[bytes] = []
+    with full_speed(log) as writer:
+        for number in range(20):
+            gather(follower, seen, lambda: log.stat().st_size > 50_000)
+            until(lambda: log.stat().st_size > 300_000, every=0.001)  # more than one look takes
+            until(lambda: rotate(str(log), 100, ours=[writer.pid], journal=f"{log}.rotating").state == "rotated")
+            if number % 3 == 0:
+                until(lambda: tidy(str(log), 100) == "")
+        count = written(writer)
+    gather(follower, seen, lambda: len(seen) >= count)
+    assert seen + follower.poll() == [b"%d" % number for number in range(count)]
+
+
+def test_the_last_lines_right_after_a_rotation_come_from_the_generation(rotated: Rotated, log: Path) -> None:
+    first = rotated.write(5)
+    start = log.stat().st_size
+    lines = rotated.write(5)
+    rotated.rotate()
+    assert last_lines(str(log), 3) == (lines[-3:], 0)
+    assert last_lines(str(log), 9, since=start)[0] == lines  # of this run, which began there
+    assert last_lines(str(log), 9, since=0)[0] == []  # a run that began in the new file
+    lines += rotated.write(1)
+    assert last_lines(str(log), 3)[0] == lines[-3:]
+    assert last_lines(str(log), 99)[0] == first + lines
+    with contextlib.closing(Follower(str(log), lines=4)) as follower:
+        comes(follower, *lines[-4:])
+        comes(follower, *rotated.write(1))
+
+
+def test_a_follower_that_begins_right_after_a_rotation(rotated: Rotated, log: Path) -> None:
+    lines = rotated.write(5)
+    rotated.rotate()
+    with contextlib.closing(Follower(str(log), lines=2)) as follower:
+        comes(follower, *lines[-2:])
+        comes(follower, *rotated.write(2))
+
+
+def test_following_over_rotations_leaves_nothing_open(rotated: Rotated, follower: Follower) -> None:
+    comes(follower, *rotated.write(1))
+    before = open_files()
+    for _ in range(5):
+        lines = rotated.write(3)
+        rotated.rotate()
+        lines += rotated.write(3)
+        rotated.rotate()
+        rotated.tidy()
+        comes(follower, *lines)
+    assert open_files() == before
+    lines = rotated.write(3)
+    rotated.rotate()
+    follower.poll()
+    follower.close()
+    assert open_files() == before - 1

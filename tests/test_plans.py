@@ -344,7 +344,7 @@ def test_a_listener_of_ours_is_ended_and_named(child: int) -> None:
     assert f"pid {child} (" in plan.why
 
 
-@pytest.mark.parametrize("pid", [1, os.getpid(), os.getppid()])
+@pytest.mark.parametrize("pid", [1, os.getpid(), os.getppid()], ids=["pid 1", "this process", "its parent"])
 def test_law_2_pid_1_and_ancestors_are_refused(pid: int, child: int) -> None:
     for found in ([held_by(pid)], [held_by(child), held_by(pid)], [held_by(child, pid)]):
         plan = plan_kill(5103, found)

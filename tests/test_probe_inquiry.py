@@ -31,13 +31,13 @@ def test_f6_a_hundred_side_by_side_take_as_long_as_one() -> None:
         line.say(EMPTY)
 
     with serving(slow) as server, serving(silent) as hung:
-        slow_ones = [Question(http(timeout=3.0), server.port)] * 50
+        slow_ones = [Question(http(timeout=10.0), server.port)] * 50
         hung_ones = [Question(http(timeout=1.0), hung.port)] * 50
         began = time.monotonic()
         readings = ask([*slow_ones, *hung_ones])
         took = time.monotonic() - began
     assert [reading.ok for reading in readings] == [True] * 50 + [False] * 50
-    assert 1.0 <= took < 3.0
+    assert 1.0 <= took < 10  # 1.1 s on an idle machine; one by one they would take 100
 
 
 def test_descriptors_and_threads_stay_flat() -> None:

@@ -153,13 +153,13 @@ def test_f6_a_drip_fails_at_the_timeout(beginning: bytes) -> None:
 
     reading = asked_of(behaviour, timeout=0.4)
     assert (reading.ok, reading.answered) == (False, False)
-    assert reading.detail.startswith("dripped ") and 0.4 <= reading.seconds < 1.5
+    assert reading.detail.startswith("dripped ") and 0.4 <= reading.seconds < 5
 
 
 def test_f6_accepted_and_never_answered() -> None:
     reading = asked_of(silent, timeout=0.3)
     assert (reading.ok, reading.answered, reading.detail) == (False, False, "no answer in 0.3 s")
-    assert 0.3 <= reading.seconds < 1.5
+    assert 0.3 <= reading.seconds < 5
 
 
 def test_f6_a_full_backlog_is_no_answer() -> None:

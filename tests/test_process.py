@@ -434,7 +434,7 @@ def test_f5_a_stopped_process_is_continued_so_that_the_stop_signal_arrives(run: 
     assert child.wait(timeout=10) == 7
 
 
-def test_f11_a_tree_that_grows_while_it_dies_is_ended_whole(run: Run) -> None:
+def test_f11_a_tree_that_grows_while_it_dies_is_ended_whole(run: Run, tmp_path: Path) -> None:
     """On TERM it leaves another TERM-deaf child behind, in a session of its own, and dies."""
     code = (
         "import os, signal, sys, time\n"
@@ -450,7 +450,7 @@ def test_f11_a_tree_that_grows_while_it_dies_is_ended_whole(run: Run) -> None:
         "print('up', flush=True)\n"
         "while True: time.sleep(60)\n"
     )
-    note = Path(f"/tmp/test_process.{os.getpid()}.{time.monotonic_ns()}")
+    note = tmp_path / "grown"
     child = run(code, str(note))
     try:
         ending = end(who(child), grace=2.0)
@@ -462,7 +462,6 @@ def test_f11_a_tree_that_grows_while_it_dies_is_ended_whole(run: Run) -> None:
     finally:
         with contextlib.suppress(OSError, ValueError):
             os.kill(int(note.read_text()), signal.SIGKILL)
-        note.unlink(missing_ok=True)
 
 
 def test_end_of_nobody_is_nothing() -> None:
@@ -518,18 +517,22 @@ def test_psutil_and_proc_tell_the_same(run: Run, zombie: int) -> None:
     stopped = run()
     os.kill(stopped.pid, signal.SIGSTOP)
     until(lambda: (line := process.entry(stopped.pid)) and line.stopped)
-    compared = 0
-    for pid in [*process.pids(), stopped.pid, zombie, os.getpid()]:
-        before = process._entry_from_proc(pid)
-        other = process._entry_from_psutil(pid)
-        after = process._entry_from_proc(pid)
+
+    def agree(pid: int) -> bool:
+        """Or it is gone. One that changes just now is looked at again: strace stops and continues all the time."""
+        before, other, after = one_way(pid), other_way(pid), one_way(pid)
         if before is None or after is None or other is None or before.birth != after.birth:
-            continue
-        compared += 1
-        assert (other.pid, other.ppid, other.session) in [(b.pid, b.ppid, b.session) for b in (before, after)]
-        assert other.dead in (before.dead, after.dead)
-        assert other.stopped in (before.stopped, after.stopped)
-        again = process._entry_from_psutil(pid)
-        assert again is None or again.birth == other.birth  # the same unit each time is all that `same` needs
-    assert compared >= 4
+            return one_way(pid) is None
+        same = other_way(pid)
+        return (
+            (other.pid, other.ppid, other.session) in [(b.pid, b.ppid, b.session) for b in (before, after)]
+            and other.dead in (before.dead, after.dead)
+            and other.stopped in (before.stopped, after.stopped)
+            and (same is None or same.birth == other.birth)  # the same unit each time is all that `same` needs
+        )
+
+    one_way, other_way = process._entry_from_proc, process._entry_from_psutil
+    for pid in [*process.pids(), stopped.pid, zombie, os.getpid()]:
+        until(lambda pid=pid: agree(pid))
+    assert all(other_way(pid) for pid in (stopped.pid, zombie, os.getpid()))
     assert process._entry_from_psutil(2**22 + 1) is None

@@ -50,7 +50,7 @@ def test_each_service_says_who_it_is_soon_after_exec(start: Start, name: str) ->
     path = "/recon/health" if name == "recon-api" else "/health"
     began = time.monotonic()
     service = start(name).ready()
-    assert time.monotonic() - began < 1.5  # 45 ms on an idle machine; the bound is for a busy one
+    assert time.monotonic() - began < 5  # 45 ms on an idle machine; the bound is for a busy one
     health = service.ask(path).json
     assert (health["status"], health["service"]) == ("healthy", name)
     pid = service.process.pid

@@ -17,7 +17,8 @@ def advice(report: HostReport) -> list[str]:
     down = [service for service in unwell if service.state == "down"]
     if report.whole and len(down) == len(report.services) > 1:
         return ["next:   inv start"]
-    return [_line(service, report) for service in _needs_first(unwell)]
+    watch = [] if report.monitor.well else ["next:   inv monitor-start"]
+    return [*[_line(service, report) for service in _needs_first(unwell)], *watch]
 
 
 def _needs_first(services: list[ServiceReport]) -> list[ServiceReport]:

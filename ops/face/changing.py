@@ -21,8 +21,6 @@ from ops.fleet import reach
 from ops.model import Inventory, Outcome
 from ops.operations.verbs import Request
 
-_NO_MONITOR = "no monitor runs: this version has none yet, so what dies now stays down until inv start"
-
 
 def change(request: Request, json: bool, *, show_health: bool) -> int:
     """Carries the request out and shows it; the exit code: 0, or 2 when an outcome is `failed`.
@@ -49,12 +47,11 @@ def _close_with_health(
     """A start ends with what one wants to know next: how the requested services are. `left` of --timeout bounds each
     probe, to a second at least. With --json standard output is for the one document."""
     if shown.json:
-        shown.remark(_NO_MONITOR)
         return
     timeout = None if left is None else max(1.0, left)
     report = reach.health(loaded, Request("health", request.only, timeout=timeout))
     report = replace(report, warnings=tuple(text for text in report.warnings if text not in notes))
-    shown.say(["", *render.health_lines(report), "", _NO_MONITOR, ""])
+    shown.say(["", *render.health_lines(report), ""])
 
 
 class _Shown:

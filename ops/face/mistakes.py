@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from ops.errors import OpsError, UsageError
 
 _LATER = (
-    *("monitor", "monitor-start", "monitor-stop", "install-service", "uninstall-service"),
-    *("report", "bootstrap"),
+    *("install-service", "uninstall-service"),
+    "bootstrap",
 )
 Known = Mapping[str, Sequence[str]]  # by task: its flags
 

@@ -1,4 +1,4 @@
-"""Running a task that only looks: status, health, tail, alerts.
+"""Running a task that only looks: status, health, report, tail, alerts.
 
 Knows: when what is printed. Must not know: how it is found out.
 """
@@ -39,6 +39,15 @@ def _report_once(request: Request, json: bool, before: str) -> int:
         lines = render.health_lines(found) if request.task == "health" else render.status_lines(found)
         print(before + "\n".join(lines), flush=True)
     return 0 if found.healthy else 2
+
+
+def kpis(request: Request, json: bool) -> int:
+    """Shows how well the services did over a window. No check: the exit code is 0 also where targets were missed."""
+    from ops.face import figures
+
+    found = reach.report(inventory.load(inventory.locate()), request)
+    print(figures.document(found) if json else "\n".join(figures.lines(found)), flush=True)
+    return 0
 
 
 def tail(name: str, lines: int, follow: bool, json: bool) -> int:

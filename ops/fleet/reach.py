@@ -16,6 +16,7 @@ from ops.operations.verbs import Request, perform
 
 if TYPE_CHECKING:
     from ops.operations.look import HostReport
+    from ops.operations.report import WindowReport
 
 Done = Callable[[Outcome], None]
 Waiting = Callable[[str, str], None]
@@ -36,7 +37,7 @@ def site_of(inventory: Inventory, request: Request, done: Done, waiting: Waiting
     """The site of a request on this machine."""
     host = here(inventory)
     state = State(host.stack, host.root)
-    return Site(host, state, request.task, request.check, request.timeout, done, waiting)
+    return Site(host, state, request.task, request.check, request.timeout, inventory.path, done, waiting)
 
 
 def send(inventory: Inventory, request: Request, done: Done, waiting: Waiting) -> tuple[list[Outcome], list[str]]:
@@ -57,6 +58,13 @@ def health(inventory: Inventory, request: Request) -> HostReport:
     from ops.operations import health
 
     return health.health(_quiet(inventory, request), request.only)
+
+
+def report(inventory: Inventory, request: Request) -> WindowReport:
+    """How well the services of this machine did over the last `since` seconds."""
+    from ops.operations import report
+
+    return report.report(_quiet(inventory, request), request.only, request.options["since"])
 
 
 def tail(
@@ -89,6 +97,15 @@ def obstacles(inventory: Inventory) -> dict[str, OpsError]:
         except OpsError as error:
             found[service.name] = error
     return found
+
+
+def watcher(inventory: Inventory) -> list[str]:
+    """How the monitor of this machine is run. StateError when this is not the state of these services."""
+    from ops.operations import watchers
+
+    site = site_of(inventory, Request("monitor"), lambda outcome: None, lambda service, what: None)
+    site.state.prepare()
+    return watchers.argv("monitor", site.state.path, inventory.path)
 
 
 def _quiet(inventory: Inventory, request: Request) -> Site:

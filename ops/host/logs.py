@@ -19,30 +19,39 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 
-LONGEST = 64 * 1024  # bytes of one line; a longer one comes in pieces
+from ops.host.generations import latest_time, newest_time
+from ops.host.kept import Kept, newer
+from ops.host.log_ends import LONGEST, MARK, end_of, split
+
+__all__ = ["LONGEST", "Follower", "follow", "last_lines", "plain"]
+
 QUIET = 1.0  # seconds after which an unfinished last line is given as it is
 LINGER = 2.0  # seconds without news after which a replaced file is let go: its writer may reopen late
 PAUSE = 0.1  # seconds between looks while nothing comes
 
-_BLOCK = 64 * 1024  # bytes read at once from the end backwards
 _CHUNK = 256 * 1024  # bytes read at once forwards: what one file may bring before the next has its turn
-_MARK = 64  # bytes before the offset, read again each time: are they others, the file was truncated
+_TURNS = 50  # from one generation to the next, and to the file, in one look
+_TRIES = 5  # to look at a file and its generations while they are not rotated
 _KEPT = 8  # replaced files that are watched at once; a flurry of rotations must not use up descriptors
 
 # Unicode categories: control, format (bidi overrides, zero-width), surrogate, line and paragraph separator.
 _HARMFUL = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
-def last_lines(path: str, count: int, *, whole: bool = False, since: int = 0) -> tuple[list[bytes], int]:
+def last_lines(path: str, count: int, *, whole: bool = False, since: int | None = None) -> tuple[list[bytes], int]:
     """The last `count` lines without their newlines, and the offset in bytes where following goes on.
 
     An unfinished last line counts as one (a program's last words often have no newline), unless `whole`:
-    then it is left to whoever follows from the offset. What lies before the offset `since` is left out, unless the
-    file has become shorter than that. At most (count + 1) x LONGEST bytes are read. What
-    cannot be read has no lines: ([], 0).
+    then it is left to whoever follows from the offset. Lines that the file does not have (any more) come from its
+    newest generation. With `since` only what was written from that offset on is given, so a generation is asked only
+    when the file has become shorter than that. At most 2 x (count + 1) x LONGEST bytes are read. What cannot be
+    read has no lines: ([], 0).
     """
     with contextlib.suppress(OSError), _opened(path) as descriptor:
-        return _end_of(descriptor, count, whole, since)
+        lines, rest, end = end_of(descriptor, count, os.path.realpath(path), since)
+        if rest and not whole:
+            lines, rest = [*lines, rest], b""
+        return (lines[-count:] if count > 0 else []), max(0, end - len(rest))
     return [], 0
 
 
@@ -96,9 +105,8 @@ class Follower:
     why the path cannot be read at the moment, or is None; what was opened before is read on meanwhile.
 
     A file replaced by another is read to its end first, and watched until it was quiet for LINGER, because
-    its writer may reopen late. Not seen: a file that came and went between two polls, and what a truncation
-    took away before it was read; `_current` and `_Tail._begin_anew` are the places to ask a kept generation
-    for it.
+    its writer may reopen late. What rotations took away between two polls is read from the generations, as far
+    as they are kept. Not seen: what anybody else's truncation took away before it was read.
     """
 
     def __init__(self, path: str, *, lines: int | None = None) -> None:
@@ -139,7 +147,8 @@ class Follower:
             self.fault = "does not exist" if error.errno == errno.ENOENT else error.strerror
             return
         self.fault = None
-        self._tails = [*(tail for tail in self._tails if tail is not current), current]
+        missed = [] if current in self._tails else self._missed(current)
+        self._tails = [*(tail for tail in self._tails if tail is not current), *missed, current]
 
     def _current(self) -> _Tail:
         """What the path names now; it is opened when it is none of those known."""
@@ -147,11 +156,26 @@ class Follower:
         for tail in self._tails:  # an open file's inode is not given to another, so this is no coincidence
             if tail.identity == found:
                 return tail
-        return _Tail(_open(self._path))
+        return _Tail(_open(self._path), os.path.realpath(self._path))
+
+    def _missed(self, current: _Tail) -> list[_Tail]:
+        """Files that came and went since the last one met."""
+        if not self._tails:
+            return []
+        missed = newer(current.log, self._tails[-1].time())
+        known = {tail.identity for tail in (*self._tails, current)}
+        for each in missed:
+            if each.identity in known:
+                each.close()
+        return [_Tail(each.descriptor) for each in missed if each.identity not in known]
 
     def _read(self, tail: _Tail) -> list[bytes]:
+        """Turns to another file, which bring no lines, are taken at once."""
         try:
-            return tail.read()
+            for _ in range(_TURNS):
+                if (lines := tail.read()) or not tail.behind:
+                    return lines
+            return []
         except OSError as error:
             self.fault = error.strerror
             return []
@@ -164,62 +188,112 @@ class Follower:
 
 class _Tail:
     """One open file and how far it was read. `behind`: more was there at the last read than was taken;
-    `fed`: when something last came (monotonic)."""
+    `fed`: when something last came (monotonic); `log`: whose generations have what was cut off it, "" for none.
 
-    def __init__(self, descriptor: int) -> None:
+    A generation gets its number before the file is cut. So whoever read up to the end of the file while a generation
+    was there has read that one too: `_seen` is the time of the newest of these.
+    """
+
+    def __init__(self, descriptor: int, log: str = "") -> None:
         self.identity = _identity(os.fstat(descriptor))
+        self.log = log
         self.behind = False
         self.fed = time.monotonic()
         self._descriptor = descriptor
-        self._offset = 0
+        self._seen = latest_time(log) if log else 0
+        self._kept: list[Kept] = []  # generations to be read first
+        self._turned = False  # the end of a generation was met, and nothing was read since
+        self._offset = 0  # in the first of those; without any, in the file
         self._mark = b""  # the bytes just before the offset
         self._rest = b""  # an unfinished line
         self._cut = False  # the unfinished line was given already, its newline is still to come
 
+    def time(self) -> int:
+        """When it was last written to, nanoseconds."""
+        return os.fstat(self._descriptor).st_mtime_ns
+
     def skip_to_last(self, count: int) -> list[bytes]:
         """The last `count` whole lines; reading goes on after them."""
-        try:
-            lines, self._offset = _end_of(self._descriptor, count, whole=True)
-            size = min(self._offset, _MARK)
-            self._mark = os.pread(self._descriptor, size, self._offset - size)
-        except OSError:
-            return []
-        return lines
+        lines: list[bytes] = []
+        with contextlib.suppress(OSError):
+            for _ in range(_TRIES):
+                self._seen = latest_time(self.log)
+                lines, self._rest, self._offset = end_of(self._descriptor, count, self.log, None)
+                size = min(self._offset, MARK)
+                self._mark = os.pread(self._descriptor, size, self._offset - size)
+                if not self._rotated():
+                    break
+        return lines[-count:] if count > 0 else []
 
     def read(self) -> list[bytes]:
         """Complete lines that came since. OSError when the file cannot be read."""
+        if self._kept:
+            return self._read_kept()
+        before = newest_time(self.log) if self.log else 0
         known = len(self._mark)
         data = os.pread(self._descriptor, known + _CHUNK, self._offset - known)
-        if not data.startswith(self._mark):
+        if not data.startswith(self._mark) or (not known and self._rotated()):
             return self._begin_anew()
         fresh = data[known:]
         self.behind = len(fresh) == _CHUNK
-        if not fresh:
-            return self._give_up_waiting()
-        self._offset += len(fresh)
-        self._mark = data[-_MARK:]
-        return self._take(fresh)
+        if not self.behind:
+            self._seen = max(self._seen, before)
+        return self._take(fresh) if fresh else self._give_up_waiting()
+
+    def _rotated(self) -> bool:
+        return bool(self.log) and newest_time(self.log) > self._seen
+
+    def _read_kept(self) -> list[bytes]:
+        """At the end of the last one the offset stays: there the file goes on if it is not cut yet; it is looked at
+        like any other, and found to be cut."""
+        self.behind = True
+        kept = self._kept[0]
+        fresh = os.pread(kept.descriptor, _CHUNK, self._offset)
+        if fresh:
+            return self._take(fresh)
+        self._kept.pop(0).close()
+        self._seen, self._turned = kept.time, True
+        if self._kept:
+            self._offset, self._mark = 0, b""
+        return []
 
     def close(self) -> list[bytes]:
         """Lets go of the file; what is left is the unfinished line, if any."""
         os.close(self._descriptor)
+        while self._kept:
+            self._kept.pop().close()
         return self._give()
 
     def _take(self, fresh: bytes) -> list[bytes]:
         self.fed = time.monotonic()
+        self._turned = False
+        self._offset += len(fresh)
+        self._mark = (self._mark + fresh)[-MARK:]
         if self._cut:
             fresh = fresh.removeprefix(b"\n")
             self._cut = False
-        lines, self._rest = _split(self._rest + fresh)
+        lines, self._rest = split(self._rest + fresh)
         return lines
 
     def _begin_anew(self) -> list[bytes]:
-        """What was read last is no longer there: the file was truncated, or its head was cut off. A line that
-        was torn by that is given as far as it was read. (A file that was truncated and has the same bytes at
-        the same place again cannot be told from one that was not.)"""
-        self._offset, self._mark, self.behind = 0, b"", True
+        """What was read last is no longer there: the file was rotated, and its generations are read first; or it was
+        truncated by somebody, and a line that was torn by that is given as far as it was read. (A file that was cut
+        and has the same bytes at the same place again cannot be told from one that was not.)"""
+        self._kept = newer(self.log, self._seen) if self.log else []
+        self.behind = True
+        if self._kept and self._goes_on(self._kept[0]):
+            return []
+        whole = self._turned and not self._kept  # the line goes on at the beginning of the file
+        if not self._kept:
+            self._seen = max(self._seen, newest_time(self.log) if self.log else 0)  # one that cannot be read
+        self._offset, self._mark, self._turned = 0, b"", False
+        if whole:
+            return []
         lines, self._cut = self._give(), False
         return lines
+
+    def _goes_on(self, kept: Kept) -> bool:
+        return os.pread(kept.descriptor, len(self._mark), self._offset - len(self._mark)) == self._mark
 
     def _give_up_waiting(self) -> list[bytes]:
         return self._give() if time.monotonic() - self.fed > QUIET else []
@@ -251,43 +325,6 @@ def _opened(path: str) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-def _end_of(descriptor: int, count: int, whole: bool, since: int = 0) -> tuple[list[bytes], int]:
-    end = os.fstat(descriptor).st_size
-    lines, rest = _split(_from_end(descriptor, end, count, since if since <= end else 0))
-    if rest and not whole:
-        lines.append(rest)
-        rest = b""
-    return (lines[-count:] if count > 0 else []), end - len(rest)
-
-
-def _from_end(descriptor: int, end: int, count: int, begin: int) -> bytes:
-    """The end of the file after the offset `begin`, at least `count` whole lines of it: one newline more is needed,
-    where the first began."""
-    start, newlines, blocks = end, 0, list[bytes]()
-    most = (max(count, 0) + 1) * LONGEST
-    while start > begin and newlines <= count and end - start < most:
-        size = min(_BLOCK, start - begin)
-        start -= size
-        block = os.pread(descriptor, size, start)
-        newlines += block.count(b"\n")
-        blocks.append(block)
-    return b"".join(reversed(blocks))
-
-
-def _split(data: bytes) -> tuple[list[bytes], bytes]:
-    """Complete lines, and the unfinished rest, which is at most LONGEST."""
-    *finished, last = data.split(b"\n")
-    lines = [piece for line in finished for piece in _pieces(line)]
-    *full, rest = _pieces(last)
-    return lines + full, rest
-
-
-def _pieces(line: bytes) -> list[bytes]:
-    if len(line) <= LONGEST:
-        return [line]
-    return [line[at : at + LONGEST] for at in range(0, len(line), LONGEST)]
 
 
 @lru_cache(maxsize=4096)

@@ -61,7 +61,7 @@ class CommandTalk:
 
     def advance(self) -> Finding | None:
         # Looked at before the last of the output is read, or what it said while ending could be missed.
-        ended = _ended(self._child)
+        ended = has_ended(self._child)
         self._read(_PIPE // 4096 if ended else 1)
         if not ended:
             return None
@@ -87,9 +87,7 @@ class CommandTalk:
         """Kills what is left of the session and reaps the child; may be called again."""
         self._drop_pipe()
         self._drop_pidfd()
-        if self._child.returncode is None:
-            _kill_session(self._child)
-            _reap(self._child)
+        end_session(self._child)
 
     def _drop_pipe(self) -> None:
         if self._pipe >= 0:
@@ -116,7 +114,7 @@ def _spawn(command: Sequence[str], cwd: str, env: Mapping[str, str], output: int
     )
 
 
-def _ended(child: subprocess.Popen[bytes]) -> bool:
+def has_ended(child: subprocess.Popen[bytes]) -> bool:
     """Whether it has exited; told without reaping where possible: so its pid still names its session."""
     if not hasattr(os, "waitid"):  # macOS before Python 3.13: reaped here, and what it left behind stays
         return child.poll() is not None
@@ -127,9 +125,16 @@ def _ended(child: subprocess.Popen[bytes]) -> bool:
         return child.poll() is not None
 
 
+def end_session(child: subprocess.Popen[bytes]) -> None:
+    """Kills what is left of the session that a child was started in, and reaps the child; may be called again."""
+    if child.returncode is None:
+        _kill_session(child)
+        _reap(child)
+
+
 def _kill_session(child: subprocess.Popen[bytes]) -> None:
     """Kills what is left of a child that is not reaped: its number is certainly still its session's."""
-    in_time = _ended(child)
+    in_time = has_ended(child)
     try:
         os.killpg(child.pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):  # PermissionError: macOS, when only a zombie is in it

@@ -208,6 +208,17 @@ def descendants(roots: Iterable[int], entries: dict[int, Entry]) -> list[Entry]:
     return [line for line in seen.values() if not line.dead]
 
 
+def group_is_empty(leader: int) -> bool:
+    """Whether nobody is left in the process group of a dead leader; a zombie counts as somebody."""
+    try:
+        os.killpg(leader, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def command_line(pid: int) -> list[str]:
     """Its arguments; empty when it is gone, a kernel thread, or not ours to look at."""
     if LINUX:

@@ -131,6 +131,14 @@ def exit_code(pid: int) -> int | None:
     return child.poll() if child is not None else None
 
 
+def reap(pid: int) -> int | None:
+    """How a dead child of this process ended, as `exit_code`, and forgets it; None when it is not ours."""
+    code = exit_code(pid)
+    if code is not None:
+        _children.pop(pid, None)
+    return code
+
+
 def take_no_ignored_signals() -> None:
     """`nohup inv start` and `inv start &` in a script run with signals ignored, which children would inherit for
     ever. A handler that does nothing is the same for us and is reset by exec. Only the main thread may do it, and

@@ -114,11 +114,12 @@ DEFAULTS: dict[str, Reader] = {
     "log_keep": values.integer(0, 100),
 }
 
-STACK = frozenset({"name", "label", "alerts_log", "alert_command", "log_size", "log_keep"})
+STACK = frozenset({"name", "label", "monitor", "alerts_log", "alert_command", "log_size", "log_keep"})
 
 OPS: dict[str, Reader] = {
     "name": values.matching(values.NAME, NAMES),
     **DEFAULTS,
+    "monitor": values.boolean,
     "alerts_log": values.text,
     "alert_command": values.argv,
     "label": values.matching(values.LABEL, "letters, digits and . _ -, at most 128"),

@@ -59,19 +59,51 @@ def read_json(path: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def append_line(path: str, text: str) -> bool:
-    """Appends one line, fsynced; whether that was possible. Control characters become spaces: one event, one line."""
+class Unchanged:
+    """A JSON file that is read again only when it was replaced. What `read` gives is not to be changed."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._seen: tuple[tuple[int, int, int], dict[str, Any]] | None = None
+
+    def forget(self) -> None:
+        """Has it read anew, whatever its time says (two changes may fall into one tick of the file system's clock)."""
+        self._seen = None
+
+    def read(self) -> dict[str, Any]:
+        """As read_json does."""
+        try:
+            found = os.stat(self._path)
+        except OSError:
+            return {}
+        identity = (found.st_ino, found.st_mtime_ns, found.st_size)
+        seen = self._seen  # threads share it: each takes and leaves the pair as a whole
+        if seen is None or seen[0] != identity:
+            seen = self._seen = (identity, read_json(self._path))
+        return seen[1]
+
+
+def append_line(path: str, text: str, *, fsync: bool = True) -> bool:
+    """Appends one line, by default fsynced; whether that was possible. One event, one line: control characters become
+    spaces."""
+    try:
+        append(path, text, fsync=fsync)
+    except OSError:
+        return False
+    return True
+
+
+def append(path: str, text: str, *, fsync: bool = True) -> None:
+    """The same; OSError says why it was not possible. A line that a full disk cut off is ended before the next."""
     line = "".join(character if character.isprintable() else " " for character in text) + "\n"
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = os.open(path, flags, 0o600)
-    except OSError:
-        return False
-    try:
-        os.write(descriptor, line.encode())
-        os.fsync(descriptor)
-        return True
-    except OSError:
-        return False
+        size = os.fstat(descriptor).st_size
+        torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+        left = ("\n" * torn + line).encode()
+        while left:
+            left = left[os.write(descriptor, left) :]
+        if fsync:
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)

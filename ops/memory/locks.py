@@ -88,6 +88,16 @@ def turn(path: str) -> int:
         return 0
 
 
+def holder(path: str) -> int:
+    """The pid that the last holder signed with; 0 when it left none."""
+    try:
+        with open(path, "rb") as file:
+            pid = _parse(file.read(_SIZE)).get("pid")
+    except OSError:
+        return 0
+    return pid if isinstance(pid, int) else 0
+
+
 def is_held(path: str) -> bool:
     """Whether somebody holds the lock now."""
     try:

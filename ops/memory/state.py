@@ -29,9 +29,11 @@ from typing import Any
 
 from ops.errors import StateError
 from ops.memory import locks
-from ops.memory.files import FULL, now, read_json, write_atomically
+from ops.memory.files import FULL, Unchanged, now, read_json, write_atomically
+from ops.memory.trust import parse
 from ops.model import Process, Stack, Wanted
 
+OVERDUE = 5.0  # seconds; an honest holder may need longer, a stopped monitor never ends
 _WANTED_LOCK_TIME = 10.0  # seconds; it is held for milliseconds
 
 
@@ -44,6 +46,7 @@ class Wish:
     generation: int = 0
     by: str = ""
     at: str = ""
+    pid: int = 0  # of the command that said so: while it lives, the monitor lets it go first
 
     @property
     def wanted(self) -> Wanted:
@@ -91,6 +94,9 @@ class State:
         self.path = path or folder_for(stack.name)
         self.notes: list[str] = []  # what could not be kept, for people
         self.pause: Callable[[float], None] = time.sleep  # how a lock is waited for
+        self.overdue: Callable[[int], None] = lambda pid: None  # hears who holds one for longer than OVERDUE
+        self._wanted = Unchanged(os.path.join(self.path, "wanted.json"))
+        self._frozen = Unchanged(os.path.join(self.path, "frozen.json"))
 
     # -- paths ---------------------------------------------------------------------------------------------
 
@@ -185,14 +191,14 @@ class State:
 
     def wishes(self) -> dict[str, Wish]:
         """What is wanted of each service that anything was ever said about."""
-        return {name: wish for name, said in self._said().items() if (wish := _parse(Wish, said)) is not None}
+        return {name: wish for name, said in self._said().items() if (wish := parse(Wish, said)) is not None}
 
     def wish(self, name: str) -> Wish:
         """What is wanted of one service now; nothing said means up."""
-        return _parse(Wish, self._said().get(name)) or Wish()
+        return parse(Wish, self._said().get(name)) or Wish()
 
     def _said(self) -> dict[str, Any]:
-        services = read_json(os.path.join(self.path, "wanted.json")).get("services")
+        services = self._wanted.read().get("services")
         return services if isinstance(services, dict) else {}
 
     def want(
@@ -205,6 +211,7 @@ class State:
         command alone, and that is noted.
         """
         with self._lock("wanted.lock", _WANTED_LOCK_TIME, by):
+            self._wanted.forget()
             wishes = self.wishes()
             # Not below the seconds since 1970: should this file ever be lost, newer wishes still have higher numbers.
             newest = max([int(time.time()), *(wish.generation + 1 for wish in wishes.values())])
@@ -213,7 +220,7 @@ class State:
                 old = wishes.get(name)
                 new = change(old or Wish())
                 if old is None or anew or new.up != old.up:
-                    new = replace(new, generation=newest, by=by, at=now())
+                    new = replace(new, generation=newest, by=by, at=now(), pid=os.getpid())
                 changed = changed or new != old
                 wishes[name] = new
             if changed:
@@ -226,12 +233,12 @@ class State:
     def record(self, name: str) -> Record | None:
         """The recorded process of a service; None when there is none or the file is unreadable."""
         said = read_json(self._record_path(name))
-        process = _parse(Process, said.get("process"))
+        process = parse(Process, said.get("process"))
         if process is None:
             return None
         log_file = said.get("log_file")
         pair = tuple(log_file) if isinstance(log_file, list) and len(log_file) == 2 else None
-        record: Record | None = _parse(Record, {**said, "process": process, "log_file": pair})
+        record: Record | None = parse(Record, {**said, "process": process, "log_file": pair})
         return record if record and record.service == name and _sane(record) else None
 
     def recorded(self) -> list[str]:
@@ -257,7 +264,7 @@ class State:
 
     def frozen(self) -> dict[str, Any]:
         """Per service what was frozen at its first start: {"env": {…}, "programs": {word: path}}."""
-        services = read_json(os.path.join(self.path, "frozen.json")).get("services")
+        services = self._frozen.read().get("services")
         return services if isinstance(services, dict) else {}
 
     def freeze(self, values: Mapping[str, Any], by: str) -> None:
@@ -266,6 +273,7 @@ class State:
         if {**old, **values} == old:
             return  # as it is at every start but the first: nobody has to wait for the lock
         with self._lock("wanted.lock", _WANTED_LOCK_TIME, by):
+            self._frozen.forget()
             old = self.frozen()
             new = {**old, **values}
             if new != old:
@@ -291,7 +299,16 @@ class State:
 
     def _lock(self, relative: str, timeout: float, by: str) -> contextlib.AbstractContextManager[int]:
         path = os.path.join(self.path, relative)
-        return locks.held(path, (self.path, self.root), timeout, by, self.pause)
+        waited = 0.0
+
+        def pause(seconds: float) -> None:
+            nonlocal waited
+            self.pause(seconds)
+            if waited < OVERDUE <= waited + seconds:
+                self.overdue(locks.holder(path))
+            waited += seconds
+
+        return locks.held(path, (self.path, self.root), timeout, by, pause)
 
     # -- writing -----------------------------------------------------------------------------------------------
 
@@ -307,38 +324,8 @@ class State:
             self.notes.append(text)
 
 
-def _parse(kind: Any, said: Any) -> Any:
-    """A dataclass from what a file said; None unless the types are right, so that garbage is not half-believed."""
-    if not isinstance(said, dict):
-        return None
-    known = {name: value for name, value in said.items() if name in kind.__dataclass_fields__}
-    for name, value in known.items():
-        declared = kind.__dataclass_fields__[name].type
-        if not isinstance(value, _TYPES[declared]) or (isinstance(value, bool) and declared != "bool"):
-            return None
-        if isinstance(value, int) and abs(value) >= 1 << 63:  # no counter of ours, and more than a float can take
-            return None
-    try:
-        return kind(**known)
-    except TypeError:
-        return None
-
-
 def _sane(record: Record) -> bool:
     """Whether its values can be used to end it: garbage that happens to have the right types is garbage too."""
     port = 0 if record.port is None else record.port
     known = f"SIG{record.stop_signal}" in signal.Signals.__members__
     return known and 0 <= record.grace <= 1e6 and 0 <= port <= 65535 and record.process.pid > 1
-
-
-_NONE = type(None)
-_TYPES: dict[str, tuple[type, ...]] = {
-    "str": (str,),
-    "int": (int,),
-    "float": (int, float),
-    "bool": (bool,),
-    "int | None": (int, _NONE),
-    "str | None": (str, _NONE),
-    "Process": (Process,),
-    "tuple[int, int] | None": (tuple, _NONE),
-}

@@ -11,8 +11,8 @@ from dataclasses import replace
 from ops.host import process
 from ops.memory.files import now
 from ops.model import Probe, Reading, Service
-from ops.operations import asking, public, rivals, tree
-from ops.operations.look import HostReport, ServiceReport, report_of, shown
+from ops.operations import asking, public, rivals, tree, watched
+from ops.operations.look import HostReport, ServiceReport, as_watched, report_of, shown, watch_warnings
 from ops.operations.sight import Sight, Surroundings, see
 from ops.operations.site import Site
 
@@ -37,7 +37,11 @@ def health(site: Site, only: Sequence[str] = ()) -> HostReport:
         notes = [*public.warnings(site.host, site.state, service, sight), *_output_warning(sight)]
         warnings += [f"{service.name}: {note}" for note in notes]
     warnings += public.alerts_warnings(site.host, site.state)
-    return HostReport(site.host.name, tuple(reports), warnings=tuple(warnings), whole=not only)
+    monitor = watched.report(site)
+    warnings += watch_warnings(monitor)
+    given_up = {one.name: one for one in as_watched(site, reports) if one.state == "gave-up"} if monitor.pid else {}
+    reports = [one if one.state == "up" else given_up.get(one.name, one) for one in reports]
+    return HostReport(site.host.name, tuple(reports), monitor, tuple(warnings), whole=not only)
 
 
 def _ask(site: Site, services: Sequence[Service], sights: dict[str, Sight]) -> dict[str, tuple[Reading, ...]]:

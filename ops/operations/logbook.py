@@ -57,7 +57,7 @@ def tail(
 
 def _why_missing(name: str, path: str, follow: bool) -> str:
     if name == "monitor":
-        return "no monitor in this version, so nothing is logged"
+        return "no monitor has run yet" + ("; waiting for the first" if follow else "")
     if name == "alerts":
         return "no alerts so far" + ("; waiting for the first" if follow else "")
     return f"no log yet, {path} does not exist" + ("; waiting for it" if follow else "")

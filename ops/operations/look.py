@@ -5,13 +5,16 @@ Knows: sights, and which states are well. Must not know: probes, how it is shown
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from ops.memory.files import now
 from ops.model import Reading, Service, ServiceState, Wanted
+from ops.operations import watched
 from ops.operations.sight import Sight, Surroundings, owners, see, strays
 from ops.operations.site import Site
+from ops.operations.watched import MonitorReport
 
 
 @dataclass(frozen=True)
@@ -42,28 +45,19 @@ class ServiceReport:
 
 
 @dataclass(frozen=True)
-class MonitorReport:
-    """The monitor's state, pid and the moment of its last sweep."""
-
-    state: ServiceState = "down"
-    pid: int | None = None
-    last_sweep: str | None = None
-
-
-@dataclass(frozen=True)
 class HostReport:
     """Everything that `status` and `health` say of one host."""
 
     name: str
     services: tuple[ServiceReport, ...]
-    monitor: MonitorReport = MonitorReport()
+    monitor: MonitorReport = field(default_factory=lambda: MonitorReport(wanted=False))
     warnings: tuple[str, ...] = ()
     whole: bool = True  # all services of the host, not some that were asked for
 
     @property
     def healthy(self) -> bool:
-        """Everything wanted up is up and well."""
-        return all(service.well for service in self.services)
+        """Everything wanted up is up and well, and so is the monitor unless it was stopped by command."""
+        return self.monitor.well and all(service.well for service in self.services)
 
 
 def status(site: Site, only: Sequence[str] = ()) -> HostReport:
@@ -76,7 +70,33 @@ def status(site: Site, only: Sequence[str] = ()) -> HostReport:
         report_of(service, sight, wishes[service.name].wanted if service.name in wishes else "up")
         for service, sight in zip(services, sights, strict=True)
     ]
-    return HostReport(site.host.name, tuple(reports), whole=not only)
+    monitor = watched.report(site)
+    reports = as_watched(site, reports) if monitor.pid else reports
+    return HostReport(site.host.name, tuple(reports), monitor, watch_warnings(monitor), whole=not only)
+
+
+def watch_warnings(monitor: MonitorReport) -> tuple[str, ...]:
+    """What of the monitor's own is worth a warning."""
+    return (f"inventory: what stands there does not hold, {monitor.fault}",) if monitor.fault else ()
+
+
+def as_watched(site: Site, reports: Sequence[ServiceReport]) -> list[ServiceReport]:
+    """With what a living monitor has found out, as far as that is about the process that runs now."""
+    found = watched.readings(site)
+    return [_as_watched(report, found.get(report.name)) for report in reports]
+
+
+def _as_watched(report: ServiceReport, said: Mapping[str, Any] | None) -> ServiceReport:
+    if not isinstance(said, dict) or said.get("pid") != report.pid:
+        return report
+    checked = said.get("checked_at")
+    report = replace(report, checked_at=checked) if isinstance(checked, str) else report
+    state = said.get("state")
+    if state == "gave-up" and report.state != "stopping":
+        return replace(report, state="gave-up")
+    if report.state == "up" and state in ("unhealthy", "hung"):
+        return replace(report, state=state)
+    return report
 
 
 def shown(site: Site, only: Sequence[str]) -> tuple[Service, ...]:

@@ -13,7 +13,7 @@ from ops.errors import UsageError
 from ops.host import process
 from ops.host.listeners import Listener, listeners
 from ops.model import Outcome, Process, Service
-from ops.operations import environment
+from ops.operations import environment, watched
 from ops.operations.converge import Convergence, Plan, converge, in_order
 from ops.operations.sight import count, owners
 from ops.operations.site import Site
@@ -98,7 +98,7 @@ def _carry_out(site: Site, port: int, service: Service | None, found: Sequence[L
         return plan.outcome(str(port), "kill-port")
     who = owners(found)
     ending = end_listeners(site, port, found, service.grace if service else _GRACE)
-    after = listeners([port]).get(port, ())
+    after = _refilled(site, service, port) if service else listeners([port]).get(port, ())
     if ending.left:
         why = f"{count(ending.left)} would not end" + (f": {ending.refused}" if ending.refused else "")
         return Outcome(str(port), "kill-port", "failed", "held", "held", why, more=_advice(port, found))
@@ -123,9 +123,23 @@ def end_listeners(site: Site, port: int, found: Sequence[Listener], grace: float
     return process.end(find, grace=grace, give_up=site.end, clock=time.monotonic)
 
 
+def _refilled(site: Site, service: Service, port: int) -> Sequence[Listener]:
+    """Who listens now. Where a monitor watches a service that is wanted up, it is on its way back."""
+    until = site.deadline(service.start_time + 1.0)
+    again = listeners([port]).get(port, ())
+    while not again and watched.report(site).state == "up" and site.state.wish(service.name).wanted == "up":
+        if time.monotonic() >= until:
+            break
+        site.waiting(str(port), f"the monitor to bring {service.name} back")
+        site.pause(0.02)
+        again = listeners([port]).get(port, ())
+    return again
+
+
 def _since(site: Site, service: Service | None, again: Sequence[Listener]) -> str:
     if again:
-        return f"; now held by {owners(again)}"
+        back = service is not None and watched.report(site).state == "up"
+        return f"; {'brought back by the monitor' if back else 'now held'}: {owners(again)}"
     if service and site.state.wish(service.name).wanted == "up":
         return f"; {service.name} is wanted up: inv start --only {service.name}"
     return ""

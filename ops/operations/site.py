@@ -27,6 +27,7 @@ class Site:
     task: str
     check: bool = False
     timeout: float | None = None
+    inventory: str = ""  # the file that the host was read from
     done: Callable[[Outcome], None] = lambda outcome: None
     waiting: Tell = lambda service, what: None
     cancelled: threading.Event = field(default_factory=threading.Event)

@@ -181,4 +181,4 @@ def log_tail(site: Site, service: Service, count: int = 10) -> list[str]:
 
     record = site.state.record(service.name)
     path = public.readable_log(site.host, site.state, service)
-    return [logs.plain(line) for line in logs.last_lines(path, count, since=record.log_start if record else 0)[0]]
+    return [logs.plain(line) for line in logs.last_lines(path, count, since=record.log_start if record else None)[0]]

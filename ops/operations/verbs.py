@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ops.host import spawn
+from ops.memory.watchpost import Watchpost
 from ops.model import Outcome
+from ops.operations import watched
 from ops.operations.site import Site
 
 # A failure of one of these is worth an alert: a service that should be up could not be brought up.
@@ -37,11 +39,22 @@ def perform(site: Site, request: Request) -> list[Outcome]:
         spawn.take_no_ignored_signals()  # here: services are spawned by threads, which may not touch handlers
     if request.task in ("start", "reset"):
         _note_rivals(site)
-    outcomes = list(_VERBS[request.task](site, request))
+    site.state.overdue = lambda holder: _unblock(site, holder)
+    try:
+        outcomes = list(_VERBS[request.task](site, request))
+    finally:
+        if not request.check:
+            Watchpost(site.state.path).ring()
     site.notes += [note for note in site.state.notes if note not in site.notes]
     if request.task in _ALERTING and not request.check:
         _alert(site, outcomes)
     return outcomes
+
+
+def _unblock(site: Site, holder: int) -> None:
+    from ops.operations import monitor
+
+    monitor.unblock(site.state, holder)
 
 
 def _note_rivals(site: Site) -> None:
@@ -61,13 +74,44 @@ def _alert(site: Site, outcomes: Sequence[Outcome]) -> None:
 def _start(site: Site, request: Request) -> Sequence[Outcome]:
     from ops.operations import lifecycle
 
-    return lifecycle.start(site, request.only, refresh=bool(request.options.get("refresh_env")))
+    outcomes = lifecycle.start(site, request.only, refresh=bool(request.options.get("refresh_env")))
+    return [*outcomes, *_with_monitor(site, request.only)]
+
+
+def _with_monitor(site: Site, only: Sequence[str]) -> list[Outcome]:
+    """A start ends with the monitor running; that of a few services leaves one that was stopped by command."""
+    from ops.operations import monitor
+
+    if not site.host.stack.monitor or (only and Watchpost(site.state.path).wish().up is False):
+        return []
+    return [monitor.start(site)]
+
+
+def _monitor_start(site: Site, _request: Request) -> Sequence[Outcome]:
+    from ops.operations import monitor
+
+    return [monitor.start(site)]
+
+
+def _monitor_stop(site: Site, _request: Request) -> Sequence[Outcome]:
+    from ops.operations import monitor
+
+    return [monitor.stop(site)]
 
 
 def _stop(site: Site, request: Request) -> Sequence[Outcome]:
     from ops.operations import lifecycle
 
-    return lifecycle.stop(site, request.only)
+    if request.only or not _monitored(site):
+        return lifecycle.stop(site, request.only)
+    from ops.operations import monitor
+
+    return [*lifecycle.stop(site), monitor.stop(site)]
+
+
+def _monitored(site: Site) -> bool:
+    """Whether there is, or should be, a monitor to be stopped."""
+    return site.host.stack.monitor or watched.report(site).pid is not None
 
 
 def _restart(site: Site, request: Request) -> Sequence[Outcome]:
@@ -92,7 +136,7 @@ def _kill_port(site: Site, request: Request) -> Sequence[Outcome]:
 def _reset(site: Site, request: Request) -> Sequence[Outcome]:
     from ops.operations import reset
 
-    return reset.reset(site, request.only)
+    return [*reset.reset(site, request.only), *_with_monitor(site, request.only)]
 
 
 def _hold(site: Site, request: Request) -> Sequence[Outcome]:
@@ -111,4 +155,6 @@ _VERBS: Mapping[str, Callable[[Site, Request], Sequence[Outcome]]] = {
     "reset": _reset,
     "hold": _hold,
     "release": _hold,
+    "monitor-start": _monitor_start,
+    "monitor-stop": _monitor_stop,
 }

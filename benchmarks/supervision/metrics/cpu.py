@@ -1,0 +1,42 @@
+"""What a supervisor uses of one core while nothing happens, all of its processes taken together.
+
+All supervisors at once, over the same seconds. This toolkit asks its services on shipped intervals (the first every
+2 s, the others every 10 s), monit all of them every 10 s; the others ask nobody.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from benchmarks.supervision import processes
+from benchmarks.supervision.figures import Row, held, row
+from benchmarks.supervision.peers.base import Peer
+from benchmarks.supervision.run import Run
+
+TITLE = "CPU at idle"
+_SETTLED = 10.0
+_MOST = {5: 0.2, 100: 3.0}  # percent of a core, by services
+
+
+def measure(run: Run) -> list[Row]:
+    rows, bars = [], []
+    for count, most in _MOST.items():
+        with run.side_by_side(count) as peers:
+            time.sleep(_SETTLED)
+            used = _percent(peers, 15 if run.quick else 60)
+        rows += [row(f"{name}, {count} services", "%", [percent]) for name, percent in used.items()]
+        bars.append(held(f"ours, {count} services", "%", used["ours"], most, strictly=True))
+    return [*rows, *bars]
+
+
+def _percent(peers: Sequence[Peer], seconds: float) -> dict[str, float]:
+    before = {peer.name: processes.cpu(processes.supervisors(peer.tag)) for peer in peers}
+    begun = time.perf_counter()
+    time.sleep(seconds)
+    found = {}
+    for peer in peers:
+        after = processes.cpu(processes.supervisors(peer.tag))
+        used = sum(spent - before[peer.name].get(pid, 0.0) for pid, spent in after.items())
+        found[peer.name] = 100 * used / (time.perf_counter() - begun)
+    return found

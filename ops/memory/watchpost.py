@@ -1,0 +1,144 @@
+"""What monitor, guard and commands leave for one another in the state folder.
+
+Knows: who watches, its heartbeat, its bell, its last readings, whether there should be a monitor at all. Must not
+know: processes beyond their identity, what the readings lead to.
+
+    STATE/monitor.json      who watches (not fsynced: no process outlives a boot)
+    STATE/guard.json        who watches the monitor, where it stands alone
+    STATE/monitor.wish      whether a monitor is wanted (fsynced: it holds over a boot)
+    STATE/monitor.lock      flocked as long as a monitor runs; its time of change is the heartbeat
+    STATE/guard.lock        the same for the guard
+    STATE/bell              a FIFO: any byte says that something changed; losing it costs a second
+    STATE/readings.json     the monitor's last readings
+
+Heartbeats are times of files that exist already, so that a full disk silences nobody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from ops.memory import locks
+from ops.memory.files import now, read_json, write_atomically
+from ops.memory.trust import parse
+from ops.model import Process
+
+Watcher = Literal["monitor", "guard"]
+
+
+@dataclass(frozen=True)
+class MonitorWish:
+    """Whether a monitor is wanted. `up` None: nothing was ever said, which means yes."""
+
+    up: bool | None = None
+    by: str = ""
+    at: str = ""
+
+
+@dataclass(frozen=True)
+class Post:
+    """Who watches: the process of the monitor or of its guard."""
+
+    process: Process
+    started_at: str = ""
+
+
+class Watchpost:
+    """These files of one state folder. Reading never raises; writing says whether it was possible."""
+
+    def __init__(self, path: str, root: str = "/") -> None:
+        self.path = path
+        self._instead = (path, root)
+
+    def _file(self, name: str) -> str:
+        return os.path.join(self.path, name)
+
+    # -- whether there should be one --------------------------------------------------------------------------
+
+    def wish(self) -> MonitorWish:
+        said = read_json(self._file("monitor.wish"))
+        up = said.get("up")
+        return MonitorWish(up if isinstance(up, bool) else None, str(said.get("by", "")), str(said.get("at", "")))
+
+    def want(self, up: bool, by: str) -> bool:
+        """Records it, unless it is said already; whether it is recorded."""
+        if self.wish().up is up:
+            return True
+        return self._write("monitor.wish", asdict(MonitorWish(up, by, now())), fsync=True)
+
+    # -- who watches ------------------------------------------------------------------------------------------
+
+    def post(self, watcher: Watcher = "monitor") -> Post | None:
+        """Who signed on last, whether or not it still lives."""
+        said = read_json(self._file(f"{watcher}.json"))
+        process = parse(Process, said.get("process"))
+        return Post(process, str(said.get("started_at", ""))) if process is not None and process.pid > 1 else None
+
+    def sign_on(self, watcher: Watcher, process: Process) -> bool:
+        """Records who watches."""
+        return self._write(f"{watcher}.json", asdict(Post(process, now())))
+
+    def lock(self, watcher: Watcher, by: str) -> contextlib.AbstractContextManager[int]:
+        """Held by the one that watches, for life. LockHeld at once, naming the holder, when there is one."""
+        return locks.held(self._file(f"{watcher}.lock"), self._instead, 0.0, by)
+
+    def manned(self, watcher: Watcher = "monitor") -> bool:
+        """Whether one holds its lock now."""
+        return locks.is_held(self._file(f"{watcher}.lock"))
+
+    # -- heartbeat and bell -----------------------------------------------------------------------------------
+
+    def beat(self, watcher: Watcher = "monitor") -> bool:
+        """Shows that it is not stuck; False when not even the time of a file can be changed."""
+        try:
+            os.utime(self._file(f"{watcher}.lock"))
+        except OSError:
+            return False
+        return True
+
+    def beaten(self, watcher: Watcher = "monitor") -> int | None:
+        """The last heartbeat, nanoseconds since the epoch; only good for seeing that it changes."""
+        try:
+            return os.stat(self._file(f"{watcher}.lock")).st_mtime_ns
+        except OSError:
+            return None
+
+    def ring(self) -> None:
+        """Tells a running monitor that something changed."""
+        with contextlib.suppress(OSError):
+            bell = os.open(self._file("bell"), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                os.write(bell, b".")
+            finally:
+                os.close(bell)
+
+    def bell(self) -> int | None:
+        """The monitor's end of the bell, readable when it was rung; None when it cannot be had."""
+        with contextlib.suppress(OSError):
+            with contextlib.suppress(FileExistsError):
+                os.mkfifo(self._file("bell"), 0o600)
+            # Open for writing too, else every command that hangs up would leave an end of file behind.
+            return os.open(self._file("bell"), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+        return None
+
+    # -- readings ---------------------------------------------------------------------------------------------
+
+    def publish(self, readings: Mapping[str, Any]) -> bool:
+        """What the monitor knows, for `status` and `health`."""
+        return self._write("readings.json", readings)
+
+    def readings(self) -> dict[str, Any]:
+        """What the monitor published last; {} when there is nothing, or nonsense."""
+        return read_json(self._file("readings.json"))
+
+    def _write(self, name: str, value: Mapping[str, Any], *, fsync: bool = False) -> bool:
+        try:
+            write_atomically(self._file(name), json.dumps({"schema": 1, **value}).encode(), fsync=fsync)
+        except OSError:
+            return False
+        return True

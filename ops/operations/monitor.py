@@ -1,0 +1,135 @@
+"""monitor-start and monitor-stop: the same operations for every command that ends with it running, or without it.
+
+Knows: how the monitor and its guard are launched, told apart, ended. Must not know: what the monitor does.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from ops.errors import OpsError
+from ops.host import death, process
+from ops.memory.state import OVERDUE, State
+from ops.memory.watchpost import Watcher, Watchpost
+from ops.model import Outcome, Process
+from ops.operations.converge import Convergence, Plan, converge
+from ops.operations.site import Site
+from ops.operations.watched import MonitorReport, report, who
+from ops.operations.watchers import launch
+
+NAME = "monitor"
+_UP_WITHIN = 15.0  # seconds from its spawn to its first heartbeat
+_GRACE = 25.0  # seconds that it has to finish what it is restarting
+
+
+# -- verbs -------------------------------------------------------------------------------------------------------
+
+
+def start(site: Site) -> Outcome:
+    """A monitor in the background, and the wish for it recorded."""
+    thing = Convergence(
+        NAME,
+        "monitor-start",
+        lambda: report(site),
+        _plan_start,
+        lambda seen, plan: _carry_out_start(site, plan),
+    )
+    return converge(site, thing)
+
+
+def _plan_start(seen: MonitorReport) -> Plan:
+    if seen.state == "up":
+        return Plan("wait", "up", "up", f"already watching, pid {seen.pid}")
+    if seen.state == "hung":
+        return Plan("restart", "hung", "up", f"ending pid {seen.pid}, which shows no heartbeat, and starting it anew")
+    return Plan("spawn", "down", "up", "starting it")
+
+
+def _carry_out_start(site: Site, plan: Plan) -> Outcome:
+    post = Watchpost(site.state.path)
+    if not post.want(True, site.by):
+        site.note(NAME, [f"that it is wanted could not be recorded in {site.state.path}"])
+    if plan.do == "wait":
+        return plan.outcome(NAME, "monitor-start")
+    _end(site, post, "guard")
+    _end(site, post, "monitor")
+    site.waiting(NAME, "its first heartbeat")
+    launched = launch("monitor", site.state.path, site.inventory)
+    one = _await_watch(site, post, launched)
+    if one is None:
+        raise OpsError("it did not begin to watch", wanted="its heartbeat", next=f"inv tail {NAME} --no-follow")
+    return Outcome(NAME, "monitor-start", "changed", plan.before, "up", f"watching, pid {one.pid}")
+
+
+def _await_watch(site: Site, post: Watchpost, launched: Process) -> Process | None:
+    """Whoever watches: the one that was launched, or another that was quicker."""
+    until = site.deadline(_UP_WITHIN)
+    while time.monotonic() < until:
+        one = who(post)
+        if one is not None:
+            return one
+        if not process.alive(launched) and not post.manned():
+            return None
+        death.gone([launched.pid], 0.01)
+        site.checkpoint()
+    return None
+
+
+def stop(site: Site) -> Outcome:
+    """No monitor and no guard, and none wanted; services run on."""
+    thing = Convergence(
+        NAME,
+        "monitor-stop",
+        lambda: _watchers(Watchpost(site.state.path)),
+        _plan_stop,
+        lambda seen, plan: _carry_out_stop(site, plan),
+    )
+    return converge(site, thing)
+
+
+def _watchers(post: Watchpost) -> list[Process]:
+    return [one for one in (who(post, "guard"), who(post)) if one is not None]
+
+
+def _plan_stop(seen: list[Process]) -> Plan:
+    if not seen:
+        return Plan("wait", "down", "down", "none runs")
+    return Plan("end", "up", "down", f"ending {', '.join(f'pid {one.pid}' for one in seen)}; services run on")
+
+
+def _carry_out_stop(site: Site, plan: Plan) -> Outcome:
+    post = Watchpost(site.state.path)
+    recorded = post.want(False, site.by)  # before either ends, else they would bring one another back
+    for watcher in ("guard", "monitor", "guard"):  # a monitor may have brought its guard back in between
+        _end(site, post, watcher)
+    if not recorded:
+        raise OpsError(
+            f"it is down, but that it should stay down could not be recorded in {site.state.path}",
+            next=f"free some space (df -h {site.state.path}), then: inv monitor-stop",
+        )
+    return plan.outcome(NAME, "monitor-stop")
+
+
+def _end(site: Site, post: Watchpost, watcher: Watcher) -> None:
+    """OpsError names what is left."""
+    one = who(post, watcher)
+    if one is None:
+        return
+    site.waiting(NAME, f"the {watcher} to end")
+    ending = process.end(lambda: [one], grace=_GRACE if watcher == NAME else 2.0, clock=time.monotonic)
+    if ending.left:
+        raise OpsError(f"the {watcher}, pid {one.pid}, would not end: {ending.refused}")
+
+
+def unblock(state: State, holder: int) -> None:
+    """Ends a monitor that holds a lock and is stopped or silent; anybody else is left alone."""
+    post = Watchpost(state.path)
+    one = who(post)
+    if one is None or one.pid != holder or holder == os.getpid():
+        return
+    line, before = process.entry(one.pid), post.beaten()
+    silent = before is not None and time.time() - before / 1e9 >= OVERDUE
+    if silent or (line and line.stopped):
+        process.send(one, signal.SIGKILL)

@@ -1,0 +1,46 @@
+"""report: how well each service did over a window: uptime, recovery, restarts, response times, use.
+
+Knows: where the history lies, which window is asked for. Must not know: how the figures follow from it, how they are
+shown.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ops.memory import history, kpi
+from ops.memory.kpi import Kpi
+from ops.operations.site import Site
+
+
+@dataclass(frozen=True)
+class WindowReport:
+    """The figures of the services of one host from `since` to `until` (ISO 8601), `seconds` apart. `budgets` are the
+    recovery budgets that they were held to, in their order."""
+
+    name: str
+    stack: str
+    since: str
+    until: str
+    seconds: float
+    kpis: tuple[Kpi, ...]
+    budgets: tuple[float, ...]
+
+
+def report(site: Site, only: Sequence[str], seconds: float) -> WindowReport:
+    """The figures of the chosen services over the last so many seconds. OpsError when the history is unreadable."""
+    until = time.time()
+    since = until - seconds
+    wanted = [(service.name, service.recovery_budget) for service in site.chosen(only)]
+    past = history.read(os.path.join(site.state.path, "history.db"), since, until)
+    found = tuple(kpi.kpis(past, wanted, since, until))
+    budgets = tuple(budget for _, budget in wanted)
+    return WindowReport(site.host.name, site.host.stack.name, _iso(since), _iso(until), seconds, found, budgets)
+
+
+def _iso(moment: float) -> str:
+    return datetime.datetime.fromtimestamp(moment).astimezone().isoformat(timespec="milliseconds")

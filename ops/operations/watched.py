@@ -1,0 +1,69 @@
+"""What there is of the monitor, as every command sees it: whether it watches, what it has read last.
+
+Knows: who signed on, heartbeats, readings. Must not know: how a monitor is launched or ended. It imports little:
+`status` is typed often.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ops.host import process
+from ops.memory.watchpost import Watcher, Watchpost
+from ops.model import Process, ServiceState
+from ops.operations.site import Site
+
+SILENT_AFTER = 15.0  # seconds without a heartbeat
+_LATE = 5.0  # seconds that a watcher needs to notice and end a silent one
+
+
+@dataclass(frozen=True)
+class MonitorReport:
+    """The monitor's state, pid and the moment of its last sweep. `wanted` False: stopped by command, or this stack has
+    none. `fault`: why the inventory as it stands does not hold."""
+
+    state: ServiceState = "down"
+    pid: int | None = None
+    last_sweep: str | None = None
+    wanted: bool = True
+    fault: str = ""
+
+    @property
+    def well(self) -> bool:
+        return self.state == "up" or not self.wanted
+
+
+def who(post: Watchpost, watcher: Watcher = "monitor") -> Process | None:
+    """The living process that watches; None when there is none."""
+    signed = post.post(watcher)
+    return signed.process if signed and process.alive(signed.process) and post.manned(watcher) else None
+
+
+def report(site: Site) -> MonitorReport:
+    """What there is of it. `hung`: it is stopped, or has not shown its heartbeat for a while."""
+    post = Watchpost(site.state.path)
+    wish = post.wish().up
+    wanted = site.host.stack.monitor if wish is None else wish
+    one = who(post)
+    if one is None:
+        return MonitorReport(wanted=wanted)
+    said = post.readings()
+    swept, fault = said.get("swept_at"), str(said.get("fault", ""))
+    return MonitorReport(_state(post, one), one.pid, swept if isinstance(swept, str) else None, wanted, fault)
+
+
+def _state(post: Watchpost, one: Process) -> ServiceState:
+    line = process.entry(one.pid)
+    beaten = post.beaten()
+    age = time.time() - beaten / 1e9 if beaten else 0.0
+    return "hung" if (line and line.stopped) or age > SILENT_AFTER + _LATE else "up"
+
+
+def readings(site: Site) -> Mapping[str, Mapping[str, Any]]:
+    """By service: what a living monitor has published last; nothing when there is none."""
+    post = Watchpost(site.state.path)
+    said = post.readings().get("services") if who(post) else None
+    return said if isinstance(said, dict) else {}

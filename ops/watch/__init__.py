@@ -1,0 +1,1 @@
+"""The monitor: what it decides, how it watches, who brings it back."""

@@ -1,0 +1,144 @@
+"""Alerts: what goes wrong and what is resolved, handed to whoever is to hear of it.
+
+Knows: the channels, which of them failed. Must not know: when there is something to say, who decides that.
+
+A channel is a function in CHANNELS: it says what kept it, or "". `log` appends a line to the alerts log; `command`
+runs any program with the alert as a JSON document on its standard input.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ops.host import program
+from ops.memory import files
+from ops.memory.state import State
+from ops.model import LOCALHOST, SCHEMA, Host
+from ops.operations import environment, public
+
+Severity = Literal["critical", "resolved"]
+
+_SPARE = 1.0  # seconds that a channel gets beyond its timeout, to end what it had to break off
+
+
+@dataclass(frozen=True)
+class Alert:
+    """What is told. `at` is ISO 8601 with its zone; `service` "" means the whole stack; `text` is one line: what was
+    seen; `key` names the root cause, so that `resolved` has the key of what it resolves; `next` is "" or what to
+    type."""
+
+    at: str
+    severity: Severity
+    stack: str
+    service: str
+    text: str
+    key: str
+    next: str = ""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where alerts go. `mend` makes the public path of the alerts log right and says what it could not; `command` ()
+    is none, and runs in `folder` with `env` alone; `host` is what it is told; `timeout` bounds each channel."""
+
+    alerts_log: str
+    mend: Callable[[], Sequence[str]] = tuple
+    command: tuple[str, ...] = ()
+    host: str = LOCALHOST
+    folder: str = "/"
+    env: Mapping[str, str] = field(default_factory=environment.capture)
+    timeout: float = 10.0
+
+
+Channel = Callable[[Alert, Settings], str]
+CHANNELS: dict[str, Channel] = {}
+
+
+def settings_of(host: Host, state: State) -> Settings:
+    """As the inventory has it. A pager is not helped by `localhost`: it is told the machine's own name instead."""
+    return Settings(
+        alerts_log=state.log("alerts"),
+        mend=lambda: public.mend_alerts(host, state),
+        command=host.stack.alert_command,
+        host=os.uname().nodename if host.name == LOCALHOST else host.name,
+        folder=host.root,
+    )
+
+
+def deliver(alert: Alert, settings: Settings) -> list[str]:
+    """Hands it to every channel, side by side: what kept one (never an exception), a line each, and no channel keeps
+    another from its turn. Returns within `timeout` and a second, whatever hangs: a disk, a program."""
+    faults: dict[str, str] = {}
+
+    def hand(name: str, channel: Channel) -> None:
+        try:
+            faults[name] = channel(alert, settings)
+        except Exception as error:  # noqa: BLE001 - the rim: one broken channel must not take the others along
+            faults[name] = f"{type(error).__name__}: {error}"
+
+    threads = []
+    for name, channel in CHANNELS.items():
+        thread = threading.Thread(target=hand, args=(name, channel), name=f"alert {name}", daemon=True)
+        try:
+            thread.start()
+            threads.append(thread)
+        except RuntimeError:  # the machine has no thread left: then one after another
+            hand(name, channel)
+    until = time.monotonic() + settings.timeout + _SPARE
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
+    late = f"not done within {settings.timeout:g} s"
+    told = {name: faults.get(name, late) for name in CHANNELS}
+    return [f"{name}: {fault}" for name, fault in told.items() if fault]
+
+
+def channel(function: Channel) -> Channel:
+    """Makes a function a channel of its name."""
+    CHANNELS[function.__name__] = function
+    return function
+
+
+@channel
+def log(alert: Alert, settings: Settings) -> str:
+    """One fsynced line in the alerts log, which people find at its public path."""
+    whom = f"{alert.stack} {alert.service}" if alert.service else alert.stack
+    try:
+        os.makedirs(os.path.dirname(settings.alerts_log), mode=0o700, exist_ok=True)
+        files.append(settings.alerts_log, f"{alert.at} {alert.severity.upper()} {whom}: {alert.text}")
+    except OSError as error:
+        return f"{settings.alerts_log}: {error.strerror}"
+    return "; ".join(settings.mend())
+
+
+@channel
+def command(alert: Alert, settings: Settings) -> str:
+    """The inventory's `alert_command`, if there is one; nothing of the alert is in its arguments."""
+    if not settings.command:
+        return ""
+    text = json.dumps(_document(alert, settings)).encode() + b"\n"
+    return program.run(settings.command, text, cwd=settings.folder, env=settings.env, timeout=settings.timeout)
+
+
+def _document(alert: Alert, settings: Settings) -> dict[str, str | int]:
+    return {
+        "schema": SCHEMA,
+        "at": alert.at,
+        "severity": alert.severity,
+        "stack": alert.stack,
+        "service": alert.service,
+        "text": _one_line(alert.text),
+        "key": alert.key,
+        "next": _one_line(alert.next),
+        "host": settings.host,
+    }
+
+
+def _one_line(text: str) -> str:
+    """As in the log: a quoted answer may hold anything, a lone surrogate too, at which other JSON readers stumble."""
+    return "".join(character if character.isprintable() else " " for character in text)

@@ -1,0 +1,110 @@
+"""Which alerts are told: one per root cause, not one per failed probe or per dependent.
+
+Knows: who needs whom, what is ill at the moment, what was told. Must not know: how services come to be ill, channels,
+clocks.
+
+- A service whose need is ill, directly or further away, is not told of: the need is.
+- Many failing at once is one event. Of its members only a critical one is told of besides, when it does not come back.
+- What was held back is told when its cause has been gone for a while and it is still ill.
+- `resolved` is told of what was told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+AT_ONCE = 2.0  # seconds within which failures count as one event
+_MANY = 3
+_LINGER = 15.0  # seconds that a dependent has to come back by itself once its need is well
+
+
+@dataclass(frozen=True)
+class Telling:
+    """One line for people. `service` "" is the whole stack; `key` names the root cause."""
+
+    severity: Literal["critical", "resolved"]
+    service: str
+    text: str
+    key: str
+
+
+class Causes:
+    """Remembers what was told. All methods give what is to be told now."""
+
+    def __init__(
+        self, needs: Mapping[str, Sequence[str]], critical: Collection[str] = (), before: Causes | None = None
+    ) -> None:
+        self._needs = needs
+        self._critical = critical
+        self._told: set[str] = before._told if before else set()
+        self._held_back: dict[str, tuple[str, float]] = {}  # text, and when its cause was last seen
+        self._recent: list[tuple[float, str]] = []
+        self._mass: set[str] = set()
+
+    def began(self, service: str, now: float) -> list[Telling]:
+        """A service has begun to be ill."""
+        self._recent = [(at, name) for at, name in self._recent if now - at <= AT_ONCE and name != service]
+        self._recent.append((now, service))
+        names = {name for _, name in self._recent}
+        if self._mass:
+            self._mass |= names
+            return []
+        if len(names) < max(_MANY, (len(self._needs) + 1) // 2):
+            return []
+        self._mass = names
+        shown = ", ".join(sorted(names, key=lambda name: (name not in self._critical, name))[:12])
+        more = f" and {len(names) - 12} more" if len(names) > 12 else ""
+        return [Telling("critical", "", f"{len(names)} services failed at once: {shown}{more}", "mass")]
+
+    def alert(self, service: str, text: str, now: float, ill: Collection[str]) -> list[Telling]:
+        """Something of a service has to be told."""
+        if self._explained(service, ill):
+            self._held_back[service] = (text, now)
+            return []
+        return self._tell(service, text)
+
+    def resolved(self, service: str, text: str) -> list[Telling]:
+        """What was to be told of a service is over."""
+        self._held_back.pop(service, None)
+        if service not in self._told:
+            return []
+        self._told.discard(service)
+        return [Telling("resolved", service, text, service)]
+
+    def tick(self, now: float, ill: Collection[str]) -> list[Telling]:
+        """Time has passed."""
+        found: list[Telling] = []
+        if self._mass and not self._mass & set(ill):
+            found.append(Telling("resolved", "", f"all {len(self._mass)} are well again", "mass"))
+            self._mass = set()
+        for service, (text, seen) in list(self._held_back.items()):
+            if service not in ill:
+                del self._held_back[service]
+            elif self._explained(service, ill):
+                self._held_back[service] = (text, now)
+            elif now - seen >= _LINGER:
+                del self._held_back[service]
+                found += self._tell(service, text)
+        return found
+
+    def _tell(self, service: str, text: str) -> list[Telling]:
+        self._told.add(service)
+        return [Telling("critical", service, text, service)]
+
+    def _explained(self, service: str, ill: Collection[str]) -> bool:
+        """Whether its illness follows from something that is told of already."""
+        if service in self._mass and service not in self._critical:
+            return True
+        return bool(self._all_needs(service) & set(ill))
+
+    def _all_needs(self, service: str) -> set[str]:
+        found: set[str] = set()
+        waiting = list(self._needs.get(service, ()))
+        while waiting:
+            need = waiting.pop()
+            if need not in found:
+                found.add(need)
+                waiting += self._needs.get(need, ())
+        return found - {service}

@@ -1,0 +1,74 @@
+"""Threads for what may take long, so that the loop never waits: restarts, sweeps, rotation.
+
+Knows: jobs, ranks, threads. Must not know: what the jobs do.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+Job = Callable[[], Any]
+
+
+class Crew:
+    """A few threads, begun as they are needed. `done` hears, in a thread of the crew, what became of each job:
+    (ticket, result, error). Lower ranks go first."""
+
+    def __init__(self, name: str, most: int, done: Callable[[Any, Any, BaseException | None], None]) -> None:
+        self._name = name
+        self._most = most
+        self._done = done
+        self._jobs: list[tuple[int, int, Any, Job]] = []
+        self._count = itertools.count()
+        self._changed = threading.Condition()
+        self._threads = 0
+        self._busy = 0
+        self._begin()  # at once: when the machine has nothing left to give, one thread is there
+
+    def hand(self, ticket: Any, job: Job, rank: int = 0) -> None:
+        """Has the job done as soon as a thread is free."""
+        with self._changed:
+            heapq.heappush(self._jobs, (rank, next(self._count), ticket, job))
+            if self._threads - self._busy < len(self._jobs) and self._threads < self._most:
+                self._begin()
+            self._changed.notify()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way or waiting."""
+        with self._changed:
+            return not self._busy and not self._jobs
+
+    def _begin(self) -> None:
+        """One more thread; where the system has none to spare, those that there are do it later."""
+        thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            if not self._threads:
+                raise
+            return
+        self._threads += 1
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while not self._jobs:
+                    self._changed.wait()
+                _, _, ticket, job = heapq.heappop(self._jobs)
+                self._busy += 1
+            result, error = None, None
+            try:
+                result = job()
+            except Exception as failure:  # noqa: BLE001 - told to the loop; a thread must not die of a job
+                error = failure
+                error.add_note(traceback.format_exc()) if hasattr(error, "add_note") else None
+            with self._changed:
+                self._busy -= 1
+            self._done(ticket, result, error)
+            del result, error, job, ticket

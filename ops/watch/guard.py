@@ -1,0 +1,127 @@
+"""The guard: a minimal process that brings the monitor back. And the monitor's care for its guard.
+
+Knows: heartbeats, deaths, how either is launched. Must not know: services, why one died.
+
+A dead one is brought back at once, a silent one is ended first: no heartbeat for 15 s of the watcher's own time, in
+which it was awake itself. So sleep, a stopped pair or a clock jump ends nobody.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+
+from ops.errors import LockHeld, OpsError
+from ops.host import death, process, spawn
+from ops.memory.files import append_line, now
+from ops.memory.watchpost import Watcher, Watchpost
+from ops.model import Process
+from ops.operations import watched, watchers
+
+PERIOD = 1.0  # seconds between looks at a heartbeat
+_TO_BEGIN = 20.0  # seconds that a launched one has until it watches
+_CALM = 60.0  # seconds after which failed launches are forgotten
+_LONGEST = 30.0  # seconds between launches of one that dies again and again
+
+
+class Silence:
+    """How long a heartbeat has not changed, in seconds that the watcher itself was awake."""
+
+    def __init__(self) -> None:
+        self._beat: int | None = None
+        self._looked = time.monotonic()
+        self._seconds = 0.0
+
+    def seconds(self, beat: int | None) -> float:
+        """After this look. A look that comes late says that the watcher slept, and counts for nothing."""
+        looked = time.monotonic()
+        passed, self._looked = looked - self._looked, looked
+        if beat != self._beat or beat is None or passed > 3 * PERIOD:
+            self._beat, self._seconds = beat, 0.0
+        else:
+            self._seconds += passed
+        return self._seconds
+
+
+class Care:
+    """One watcher's care for the other."""
+
+    def __init__(self, folder: str, inventory: str, other: Watcher, tell: Callable[[str], None]) -> None:
+        self._folder = folder
+        self._inventory = inventory
+        self._other: Watcher = other
+        self._tell = tell
+        self._post = Watchpost(folder)
+        self._silence = Silence()
+        self._launched: Process | None = None
+        self._launched_at = -_CALM
+        self._failures = 0
+        self._next = 0.0
+
+    def look(self) -> Process | None:
+        """Brings it back when it is dead or silent; whom to watch, when it lives."""
+        one = watched.who(self._post, self._other)
+        if one is None:
+            return self._bring_back()
+        if time.monotonic() - self._launched_at > _CALM:
+            self._failures = 0
+        if self._silence.seconds(self._post.beaten(self._other)) >= watched.SILENT_AFTER:
+            self._tell(f"the {self._other}, pid {one.pid}, is silent: ended")
+            process.send(one, signal.SIGKILL)
+            death.gone([one.pid], 2.0)
+            return self._bring_back()
+        return one
+
+    def _bring_back(self) -> Process | None:
+        """At once the first time; more slowly one that does not come up."""
+        moment = time.monotonic()
+        launched = self._launched
+        if launched is not None:
+            if process.alive(launched) and moment - self._launched_at < _TO_BEGIN:
+                return launched
+            spawn.reap(launched.pid)
+            process.send(launched, signal.SIGKILL)
+        if moment < self._next or self._post.wish().up is False:
+            return None
+        self._failures += 1
+        self._next = moment + (0.0 if self._failures < 2 else min(0.25 * 2.0**self._failures, _LONGEST))
+        self._launched_at = moment
+        self._tell(f"the {self._other} is gone: brought back")
+        try:
+            self._launched = watchers.launch(self._other, self._folder, self._inventory)
+        except OpsError as error:
+            self._launched = None
+            self._tell(f"the {self._other} could not be launched: {error}")
+        return self._launched
+
+
+def guard(folder: str, inventory: str) -> int:
+    """Guards until no monitor is wanted any more."""
+    post = Watchpost(folder)
+    try:
+        with post.lock("guard", "guard"):
+            _guard(folder, inventory, post)
+    except LockHeld:
+        return 0  # there is one already
+    return 0
+
+
+def _guard(folder: str, inventory: str, post: Watchpost) -> None:
+    me = process.identify(os.getpid())
+    if me is not None:
+        post.sign_on("guard", me)
+    care = Care(folder, inventory, "monitor", lambda text: _log(folder, text))
+    while post.wish().up is not False:
+        post.beat("guard")
+        one = care.look()
+        if one is None:
+            time.sleep(0.1)
+        else:
+            death.gone([one.pid], PERIOD)
+            spawn.reap(one.pid)
+
+
+def _log(folder: str, text: str) -> None:
+    append_line(watchers.log_of(folder), f"{now()} guard {text}", fsync=False)

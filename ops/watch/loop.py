@@ -1,0 +1,339 @@
+"""The monitor's loop: deaths, probes, timers and news go to the policy; what it decides is carried out by the crew.
+
+Knows: descriptors, timers, which reading comes from where. Must not know: thresholds, counters, how a service is
+ended or launched.
+
+One thread decides; nothing in it waits but `select`. What may take long is done by a crew of threads, which put what
+came of it into `_results` and ring.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import functools
+import os
+import selectors
+import signal
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ops.host import spawn
+from ops.memory.files import now as stamp
+from ops.model import Process, Service
+from ops.model import Reading as ProbeReading
+from ops.operations import tree
+from ops.operations.revival import Revival, revive
+from ops.operations.site import Site
+from ops.watch.causes import Causes, Telling
+from ops.watch.charge import AGAIN, Charge, Round, charge_of
+from ops.watch.clock import AwakeClock, Timers
+from ops.watch.crew import Crew
+from ops.watch.lives import Lives, how
+from ops.watch.policy import Decision, Watch, decide, next_moment
+from ops.watch.readings import Acted, Answered, Died, Found, NeedRestarted, Reading, Tick, Wished
+from ops.watch.rounds import Rounds
+from ops.watch.scribe import Scribe
+
+COMMAND_TIME = 5.0  # seconds that a command which is at it has, before the monitor carries on
+_DEEDS = 8  # restarts at once
+_GATHER = 0.01  # seconds that others wait to see whether a critical one has failed, too
+_CRITICAL_FIRST = 0.25  # seconds that they let one go first which is being brought back
+_SPREAD = 2.0  # seconds over which the first askings of all services are spread
+
+
+class Loop:
+    """Watches the services of one host. `each_second` hears of every second."""
+
+    def __init__(self, site: Site, scribe: Scribe) -> None:
+        self.site = site
+        self.scribe = scribe
+        self.clock = AwakeClock()
+        self.timers = Timers()
+        self.charges: dict[str, Charge] = {}
+        self.causes = Causes({})
+        self.changed = True  # whether something happened since the readings were published
+        self.sweep_soon = False  # whether the machine is to be looked at before its time
+        self.ending = 0  # the signal that ends it
+        self.each_second: list[Callable[[float], None]] = []
+        self.before_sleep: list[Callable[[], None]] = []
+        self.turned: list[Callable[[Charge, Watch], None]] = []  # hears of every change of a state
+        self.crew = Crew("deed", _DEEDS, lambda *result: self._put(self._revived, *result))
+        self._results: collections.deque[tuple[Any, ...]] = collections.deque()
+        self._selector = selectors.DefaultSelector()
+        self.lives: Lives[Charge | Callable[[], None]] = Lives(self._selector)
+        self._naps = 0
+        self._open()
+        self.rounds = Rounds(site, self._selector, self.clock, self.timers, self._answered)
+
+    def _open(self) -> None:
+        self._now = self.clock.now()
+        self._ear, self._mouth = os.pipe()
+        for end in (self._ear, self._mouth):
+            os.set_blocking(end, False)
+        self.listen(self._ear, self._heard)
+
+    def listen(self, descriptor: int, call: Callable[[], None]) -> None:
+        """Has it called whenever the descriptor is readable."""
+        self._selector.register(descriptor, selectors.EVENT_READ, lambda _now: call())
+
+    # -- turning ----------------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Until a signal ends it; which one."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._signalled)
+        signal.set_wakeup_fd(self._mouth, warn_on_full_buffer=False)
+        self._second(self._now)
+        while not self.ending:
+            self.turn()
+        self._let_finish()
+        return self.ending
+
+    def _signalled(self, number: int, _frame: object) -> None:
+        self.ending = number
+
+    def turn(self) -> None:
+        """Waits for whatever comes first, and deals with all that has come."""
+        for call in self.before_sleep:
+            call()
+        patience = self._patience()
+        events = self._selector.select(patience)
+        self._now = self.clock.now(patience)
+        if self.clock.naps != self._naps:
+            self._naps = self.clock.naps
+            self.scribe.watching(anew=True)
+            self.scribe.event("", "woke", "it has not run for a while; nothing is judged by that time")
+        self._bury()
+        for key, _ in events:
+            key.data(self._now)
+        self.timers.fire(self._now)
+        self.rounds.advance(self._now)
+        while self._results:
+            hear, *result = self._results.popleft()
+            hear(*result)
+
+    def _patience(self) -> float:
+        moments = [moment for moment in (self.rounds.due, self.timers.next()) if moment is not None]
+        left = max(0.0, min(moments, default=self._now + 1.0) - self._now)
+        return left if self.lives.patience is None else min(left, self.lives.patience)
+
+    def _put(self, call: Callable[..., None], *result: Any) -> None:
+        """From another thread: have this called by the loop."""
+        self._results.append((call, *result))
+        with contextlib.suppress(OSError):  # full: then it is awake anyway
+            os.write(self._mouth, b".")
+
+    def background(self, name: str) -> Callable[[Callable[[], Any], Callable[[Any, BaseException | None], None]], None]:
+        """A thread of its own, for one kind of work: give it a job, and who hears in the loop what came of it."""
+        crew = Crew(name, 1, self._put)
+        return lambda job, hear: crew.hand(hear, job)
+
+    def _heard(self) -> None:
+        with contextlib.suppress(OSError):
+            os.read(self._ear, 4096)
+
+    def _second(self, now: float) -> None:
+        self.timers.at(now + 1.0, self._second)
+        for call in self.each_second:
+            call(now)
+        for telling in self.causes.tick(now, self.ill()):
+            self.scribe.tell(telling)
+
+    def _let_finish(self) -> None:
+        """What is being restarted comes up before the monitor goes; a service is not left down half-way."""
+        until = time.monotonic() + 20.0
+        while not self.crew.idle and time.monotonic() < until:
+            self._selector.select(0.05)
+            self._heard()
+
+    # -- whom it watches --------------------------------------------------------------------------------------
+
+    def take_charge(self, services: Sequence[Service]) -> None:
+        """Watches exactly these from now on; what is known of one that stays is kept."""
+        for name in set(self.charges) - {service.name for service in services}:
+            self.let_go(self.charges[name])
+            self.charges.pop(name).rest()
+        self.charges = {one.name: self.charges.get(one.name) or charge_of(one, self._now) for one in services}
+        needs = {service.name: service.needs for service in services}
+        self.causes = Causes(needs, {service.name for service in services if service.critical}, self.causes)
+
+    def ill(self) -> set[str]:
+        """The services that are wanted and do not serve."""
+        return {name for name, charge in self.charges.items() if charge.watch.outage is not None}
+
+    def attach(self, charge: Charge, root: Process) -> bool:
+        """Watches this process as the service's; False when it is dead already."""
+        self.let_go(charge)
+        charge.begin_again()
+        charge.root = charge.last = root
+        if self.lives.watch(root, charge):
+            return True
+        charge.root = None
+        return False
+
+    def let_go(self, charge: Charge) -> None:
+        """Watches its process no longer."""
+        if charge.root is not None:
+            self.lives.forget(charge.root)
+
+    # -- deaths -----------------------------------------------------------------------------------------------
+
+    def _bury(self) -> None:
+        """Those that died, critical ones first."""
+        dead: list[tuple[Charge, str]] = []
+        for mourner, words in self.lives.ended():
+            if isinstance(mourner, Charge):
+                dead.append((mourner, words))
+            else:
+                mourner()
+        for charge, words in sorted(dead, key=lambda pair: not pair[0].service.critical):
+            charge.rest()
+            self.died(charge, words)
+
+    def died(self, charge: Charge, how: str) -> None:
+        """Its process is gone: perhaps because a command ended it, which then has the word first."""
+        name = charge.service.name
+        wish = self.site.state.wish(name)
+        if wish.wanted != charge.watch.wanted:
+            charge.wish = wish
+            self.tell(charge, Wished(wish.wanted))
+        at_it = wish.generation != charge.settled or self.site.state.is_changing(name)
+        self.tell(charge, Died(how, COMMAND_TIME if at_it else 0.0))
+
+    # -- probes -----------------------------------------------------------------------------------------------
+
+    def ask_soon(self, charge: Charge, *, spread: bool = False) -> None:
+        """Has every probe of it asked: at once, or spread over a while when there are many services."""
+        place = list(self.charges).index(charge.service.name) / len(self.charges) if spread else 0.0
+        for one in charge.rounds:
+            later = place * min(_SPREAD, one.probe.every) + (0.0 if one.probe.restart else AGAIN)
+            self.rounds.ask_at(charge, one, self._now + later)
+
+    def _answered(self, charge: Charge, one: Round, reading: ProbeReading) -> None:
+        charge.checked_at = stamp()
+        if reading.ok:
+            self.scribe.sample(charge.service.name, seconds=reading.seconds)
+        needs = [self.charges[need] for need in charge.service.needs if need in self.charges]
+        excused = any(need.watch.state != "up" for need in needs)
+        gating = one.probe.restart
+        self.tell(charge, Answered(one.probe.name, reading.ok, reading.detail, gating, not reading.answered, excused))
+
+    # -- decisions --------------------------------------------------------------------------------------------
+
+    def tell(self, charge: Charge, reading: Reading) -> None:
+        """Has the policy decide, and sees to what it decides."""
+        before = charge.watch
+        charge.watch, decision = decide(before, reading, self._now)
+        if charge.watch.state != before.state or charge.watch.wanted != before.wanted:
+            self._turned(charge, before)
+        if before.outage is None and charge.watch.outage is not None:
+            self._say(self.causes.began(charge.service.name, self._now))
+        self._do(charge, decision)
+        self._set_moment(charge)
+
+    def _do(self, charge: Charge, decision: Decision) -> None:
+        name = charge.service.name
+        if decision.do == "confirm":
+            for one in charge.rounds:
+                if one.probe.name == decision.probe and one.inquiry is None:
+                    self.rounds.ask_at(charge, one, self._now + AGAIN)
+        if decision.do == "restart":
+            self.scribe.event(name, "restart", decision.why)
+            self._restart(charge, self._now, self._now)
+        if decision.alert:
+            self._say(self.causes.alert(name, decision.alert, self._now, self.ill() - {name}))
+        if decision.resolved:
+            self._say(self.causes.resolved(name, decision.resolved))
+
+    def alert(self, name: str, text: str) -> None:
+        """Something that people have to know and that has no end."""
+        self._say([Telling("critical", name, text, name)])
+
+    def _say(self, tellings: Sequence[Telling]) -> None:
+        for telling in tellings:
+            self.scribe.tell(telling)
+
+    def _set_moment(self, charge: Charge) -> None:
+        moment = next_moment(charge.watch)
+        if moment is not None and moment != charge.moment:
+            self.timers.at(moment, functools.partial(self._passed, charge, moment))
+        charge.moment = moment
+
+    def _passed(self, charge: Charge, moment: float, _now: float) -> None:
+        if charge.moment == moment and self.charges.get(charge.service.name) is charge:
+            charge.moment = None
+            self.tell(charge, Tick())
+
+    def _turned(self, charge: Charge, before: Watch) -> None:
+        """It has come into another state."""
+        watch, name = charge.watch, charge.service.name
+        self.changed, charge.since = True, stamp()
+        planned = watch.outage is None and watch.state != "up"
+        self.scribe.state(name, watch.state, watch.wanted, planned=planned, why=watch.why)
+        self.scribe.event(name, watch.state, "" if watch.state in ("up", "starting") else watch.why)
+        if watch.state == "up" and before.state != "up":
+            self._came_up(charge)
+        for call in self.turned:
+            call(charge, before)
+
+    def _came_up(self, charge: Charge) -> None:
+        charge.settled = charge.wish.generation
+        if charge.root is not None:
+            tree.ready(self.site, charge.service, charge.root)
+        for one in charge.rounds:
+            if not one.probe.restart:
+                self.rounds.ask_at(charge, one, self._now + AGAIN)
+        if charge.revived:
+            charge.revived, self.sweep_soon = False, True
+            for other in self.charges.values():
+                if charge.service.name in other.service.needs:
+                    self.tell(other, NeedRestarted(charge.service.name))
+
+    # -- deeds ------------------------------------------------------------------------------------------------
+
+    def _restart(self, charge: Charge, begun: float, now: float) -> None:
+        """Hands it to the crew. What is not critical waits a moment for what is."""
+        if not charge.service.critical and self._let_go_first(begun, now):
+            self.timers.at(now + _GATHER, functools.partial(self._restart, charge, begun))
+            return
+        for one in charge.rounds:
+            one.cancel()
+        job = functools.partial(revive, self.site, charge.service, charge.last, charge.settled)
+        self.crew.hand(charge.service.name, job, 0 if charge.service.critical else 1)
+
+    def _let_go_first(self, begun: float, now: float) -> bool:
+        critical = [charge.watch for charge in self.charges.values() if charge.service.critical]
+        if not critical:
+            return False
+        coming_back = any(watch.outage is not None and watch.state != "up" for watch in critical)
+        return now - begun < (_CRITICAL_FIRST if coming_back else _GATHER)
+
+    def _revived(self, name: str, revival: Revival | None, error: BaseException | None) -> None:
+        charge = self.charges.get(name)
+        if charge is None:
+            return
+        if revival is None:
+            revival = Revival("failed", f"{type(error).__name__}: {error}")
+        if revival.result == "started" and revival.root is not None:
+            alive = self.attach(charge, revival.root)
+            charge.revived = True
+            self.tell(charge, Acted("started"))
+            self.ask_soon(charge)
+            if not alive:
+                self.died(charge, how(spawn.reap(revival.root.pid)))
+            return
+        self.tell(charge, Acted(revival.result, revival.why, revival.patience))
+        if charge.root is not None:
+            self.ask_soon(charge)
+
+    def found(self, charge: Charge, root: Process, *, ready: bool, anew: bool) -> None:
+        """A process is the service now: adopted, or started by a command."""
+        if not self.attach(charge, root):
+            return
+        charge.revived = charge.revived or anew
+        self.tell(charge, Found(ready, anew))
+        if ready:
+            charge.settled = charge.wish.generation
+        self.ask_soon(charge, spread=ready)

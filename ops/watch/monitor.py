@@ -1,0 +1,99 @@
+"""The monitor put together: one per state folder, in the background or on a terminal.
+
+Knows: its parts. Must not know: what any of them does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+
+from ops.errors import LockHeld, OpsError
+from ops.host import process, spawn
+from ops.memory.files import now
+from ops.memory.state import State
+from ops.memory.watchpost import Watchpost
+from ops.model import Host
+from ops.operations.site import Site
+from ops.watch import promise
+from ops.watch.loop import Loop
+from ops.watch.patrol import Patrol
+from ops.watch.scribe import Echo, Scribe
+from ops.watch.sentry import Sentry
+
+
+def monitor(folder: str, inventory: str, *, foreground: bool, json: bool) -> int:
+    """Watches until a signal ends it; the exit code. With `foreground` it prints what happens, and keeps no guard."""
+    host, fault = _host(inventory, folder)
+    state = State(host.stack, host.root, folder)
+    spawn.take_no_ignored_signals()
+    state.prepare()
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(Watchpost(state.path, state.root).lock("monitor", "the monitor"))
+        except LockHeld:
+            return _refused(folder)
+        scribe = Scribe(host, state, _echo(host, json) if foreground else None)
+        return _watch(host, state, scribe, inventory, fault, guarded=not foreground)
+
+
+def _host(path: str, folder: str) -> tuple[Host, str]:
+    """As the inventory has it; while that is broken, as it was last right, and what is wrong."""
+    try:
+        return promise.read(path), ""
+    except OpsError as error:
+        last = promise.Kept(folder).host()
+        if last is None:
+            raise
+        return last, str(error)
+
+
+def _watch(host: Host, state: State, scribe: Scribe, inventory: str, fault: str, *, guarded: bool) -> int:
+    loop = Loop(Site(host, state, "monitor"), scribe)
+    kept = promise.Kept(state.path)
+    kept.keep(host)
+    scribe.watching(anew=True)
+    scribe.event("", "monitor", f"begins to watch {len(host.services)} services, pid {os.getpid()}")
+    if fault:
+        scribe.event("", "inventory", f"broken, so the last good one holds: {fault}")
+    loop.take_charge(host.services)
+    patrol = Patrol(loop)
+    followed = promise.Promise(loop, inventory, kept, fault)
+    Sentry(loop, patrol, followed, inventory if guarded else "").sign_on()
+    patrol.begin()
+    ended = loop.run()
+    scribe.event("", "monitor", f"ends ({signal.Signals(ended).name}); services run on")
+    scribe.close(5.0)
+    return 130 if ended == signal.SIGINT else 0
+
+
+def _echo(host: Host, json: bool) -> Echo:
+    if not json:
+        name = host.stack.name
+        return lambda service, kind, detail: _print(f"{now()} {service or name} {kind}" + (detail and f": {detail}"))
+    from json import dumps
+
+    def as_json(service: str, kind: str, detail: str) -> None:
+        line = {"schema": 1, "task": "monitor", "at": now(), "service": service, "event": kind, "detail": detail}
+        _print(dumps(line))
+
+    return as_json
+
+
+def _print(line: str) -> None:
+    """A reader that is gone, or a full disk, must not end the watch."""
+    try:
+        print("".join(c if c.isprintable() else " " for c in line), flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _refused(folder: str) -> int:
+    one = Watchpost(folder).post()
+    who = process.describe(one.process.pid) if one else "by somebody who left no name"
+    since = f" since {one.started_at}" if one else ""
+    print(f"error: a monitor watches already: {who}{since}", file=sys.stderr)
+    print("  next:   inv tail monitor    or, to take its place: inv monitor-stop monitor", file=sys.stderr)
+    return 2

@@ -1,0 +1,179 @@
+"""The inventory while the monitor runs: taken up when it has changed, is right and can be carried out.
+
+Knows: the file, when it has settled, which services a change touches. Must not know: YAML (a child process reads it,
+so that the monitor stays small), how a service is restarted.
+
+A broken file changes nothing: the last good one holds, is said to hold, and is kept for a monitor that starts while the
+file is broken.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import pickle
+import sys
+from dataclasses import replace
+
+from ops.errors import OpsError
+from ops.host import program
+from ops.memory.files import write_atomically
+from ops.model import Host, Service
+from ops.operations import environment
+from ops.watch.charge import Charge, Round
+from ops.watch.loop import Loop
+from ops.watch.policy import Watch, rules_of
+from ops.watch.readings import Redefined
+
+SETTLED = 5.0  # seconds without a change
+_READING_TIME = 30.0  # seconds that reading it may take
+# What the child does; it answers with a pickled Host, or with the lines of the mistake.
+_READ = """
+import pathlib, pickle, sys
+from ops import inventory
+from ops.errors import OpsError
+try:
+    loaded = inventory.load(pathlib.Path(sys.argv[1]))
+    found = next((host for host in loaded.hosts if host.connection == "local"), None)
+    answer = found or [f"{loaded.path}: no host has `ansible_connection: local`"]
+except OpsError as error:
+    answer = error.lines()
+sys.stdout.buffer.write(pickle.dumps(answer))
+"""
+
+
+def read(path: str) -> Host:
+    """This machine's part of the inventory. OpsError says what is wrong with the file."""
+    argv = [sys.executable, "-I", "-c", _READ, path]
+    try:
+        answer = pickle.loads(program.answer(argv, timeout=_READING_TIME))
+    except (OpsError, pickle.UnpicklingError, EOFError) as error:
+        raise OpsError(f"{path} could not be read: {error}") from error
+    if not isinstance(answer, Host):
+        raise OpsError("; ".join(line.strip() for line in answer))
+    return answer
+
+
+class Kept:
+    """The last good inventory, in the state folder."""
+
+    def __init__(self, folder: str) -> None:
+        self._path = os.path.join(folder, "inventory.last")
+
+    def keep(self, host: Host) -> None:
+        with contextlib.suppress(OSError):
+            write_atomically(self._path, pickle.dumps(host), fsync=False)
+
+    def host(self) -> Host | None:
+        """None when there is none, or one that another version has written."""
+        try:
+            with open(self._path, "rb") as file:
+                found = pickle.loads(file.read())
+        except Exception:  # noqa: BLE001 - whatever a pickle of another version raises
+            return None
+        return found if isinstance(found, Host) else None
+
+
+class Promise:
+    """Follows the inventory file for a loop. `fault` says why what stands there does not hold, or is ""."""
+
+    def __init__(self, loop: Loop, path: str, kept: Kept, fault: str = "") -> None:
+        self.fault = fault
+        self._loop = loop
+        self._path = path
+        self._kept = kept
+        self._thread = loop.background("inventory")
+        self._seen = _fingerprint(path) if not fault else ""
+        self._taken = self._seen  # what was read last, whatever came of it
+        self._since = loop.clock.now()
+        self._reading = False
+        loop.each_second.append(self._each_second)
+        loop.turned.append(self._turned)
+
+    def _each_second(self, now: float) -> None:
+        found = _fingerprint(self._path)
+        if found != self._seen:
+            self._seen, self._since = found, now
+        if found == self._taken or self._reading or now - self._since < SETTLED:
+            return
+        self._reading, self._taken = True, found
+        self._thread(lambda: read(self._path), self._read)
+
+    def _read(self, host: Host | None, error: BaseException | None) -> None:
+        self._reading = False
+        fault = str(error) if host is None else self._obstacle(host)
+        if fault != self.fault:
+            self._loop.scribe.event("", "inventory", f"not taken up: {fault}" if fault else "right again")
+            self._loop.changed = True
+        self.fault = fault
+        if host is not None and fault:
+            self._taken = ""  # its commands and folders may come: it is looked at again
+            self._since = self._loop.clock.now()
+        elif host is not None:
+            self._take_up(host)
+
+    def _obstacle(self, host: Host) -> str:
+        """Why a service that the change touches could not be started; "" when all could."""
+        for service in host.services:
+            charge = self._loop.charges.get(service.name)
+            if charge is None or charge.service.definition() != service.definition():
+                try:
+                    environment.prepare(host, self._loop.site.state, service)
+                except OpsError as error:
+                    return f"{service.name}: {error.seen}"
+        return ""
+
+    def _take_up(self, host: Host) -> None:
+        loop = self._loop
+        before = loop.site.host
+        if host == before:
+            return
+        loop.site.host = host
+        loop.scribe.settle(host)
+        self._kept.keep(host)
+        gone = sorted(set(loop.charges) - {service.name for service in host.services})
+        new = [service.name for service in host.services if service.name not in loop.charges]
+        loop.take_charge(host.services)
+        touched = [service.name for service in host.services if self._redefine(loop.charges[service.name], service)]
+        for name in new:
+            loop.died(loop.charges[name], "new in the inventory")
+        words = [f"{word} {', '.join(names)}" for word, names in (("new:", new), ("gone:", gone)) if names]
+        words += [f"restarted with its new definition: {', '.join(touched)}"] if touched else []
+        loop.scribe.event("", "inventory", "; ".join(["taken up", *words]))
+        loop.changed = True
+
+    def _redefine(self, charge: Charge, service: Service) -> bool:
+        """Has it watched as it is defined now; whether it has to be restarted for that."""
+        old, charge.service = charge.service, service
+        charge.watch = replace(charge.watch, rules=rules_of(service))
+        if service.probes() != old.probes():
+            charge.rest_rounds(tuple(Round(probe) for probe in service.probes()))
+            self._loop.ask_soon(charge)
+        if service.definition() == old.definition():
+            return False
+        charge.previous = old
+        self._loop.tell(charge, Redefined("its definition has changed"))
+        return True
+
+    def _turned(self, charge: Charge, before: Watch) -> None:
+        """A new definition that is not well by its deadline: the one before it is started again."""
+        if charge.previous is None or charge.watch.state == before.state:
+            return
+        if charge.watch.state == "up":
+            charge.previous = None
+        elif before.state == "starting" and charge.watch.state in ("down", "unhealthy", "hung", "gave-up"):
+            previous, charge.previous = charge.previous, None
+            name, why = charge.service.name, charge.watch.why
+            self._loop.alert(name, f"its new definition is not well ({why}); started again as it was before")
+            self._redefine(charge, previous)
+            charge.previous = None
+
+
+def _fingerprint(path: str) -> str:
+    """Of its bytes; "" when it cannot be read, which may be an editor's doing."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.sha256(file.read(1 << 22)).hexdigest()
+    except OSError:
+        return ""

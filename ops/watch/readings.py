@@ -1,0 +1,99 @@
+"""What can come to be known of a watched service: the readings that the policy decides by.
+
+Knows: the words between the loop and the policy. Must not know: how they are come by, what they lead to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ops.model import Wanted
+
+
+@dataclass(frozen=True)
+class Wished:
+    """What is wanted of it. `patience`: whoever said so is at it now, and needs that many seconds."""
+
+    wanted: Wanted
+    patience: float = 0.0
+
+
+@dataclass(frozen=True)
+class Found:
+    """It runs. `ready`: its probes have passed before; `anew`: a command has started it."""
+
+    ready: bool = False
+    anew: bool = False
+
+
+@dataclass(frozen=True)
+class Died:
+    """It does not run. `patience`: a command is at it, and needs that many seconds."""
+
+    why: str
+    patience: float = 0.0
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A stranger has its port."""
+
+    owner: str
+
+
+@dataclass(frozen=True)
+class Freed:
+    """The stranger has left its port."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One probe's reading. `ok` None: the asking itself failed. `silent`: nobody answered. `excused`: something that
+    it needs is not up, so a wrong answer says nothing about itself."""
+
+    probe: str
+    ok: bool | None
+    detail: str = ""
+    gating: bool = True
+    silent: bool = False
+    excused: bool = False
+
+
+@dataclass(frozen=True)
+class Used:
+    """The memory of its whole tree, bytes."""
+
+    rss: int
+
+
+@dataclass(frozen=True)
+class NeedRestarted:
+    """Something it needs was restarted, and is well again."""
+
+    need: str
+
+
+@dataclass(frozen=True)
+class Redefined:
+    """The inventory defines it otherwise than it was started."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class Acted:
+    """A restart is over. `started`; `failed`: it could not be; `taken`: a stranger has its port; `other`: somebody
+    else is changing it or wants something else, so this was no attempt."""
+
+    result: Literal["started", "failed", "taken", "other"]
+    why: str = ""
+    patience: float = 0.0
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Nothing but that time has passed."""
+
+
+Reading = Wished | Found | Died | Taken | Freed | Answered | Used | NeedRestarted | Redefined | Acted | Tick

@@ -1,0 +1,127 @@
+"""What the monitor writes down: its own log, the history, alerts. In threads of its own, so that a slow disk or a
+channel that hangs delays no restart.
+
+Knows: where each kind of thing is kept. Must not know: what leads to it.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ops.memory.files import append_line, now
+from ops.memory.history import History
+from ops.memory.state import State
+from ops.model import Host, ServiceState, Wanted
+from ops.watch import alerts
+from ops.watch.causes import Telling
+from ops.watch.crew import Crew
+
+_SOON = 0.2  # seconds until events are on the disk
+_LATER = 10.0  # seconds until samples are
+_THIN_EVERY = 3600.0
+
+Echo = Callable[[str, str, str], None]  # (service, event, detail), for a monitor in the foreground
+
+
+class Scribe:
+    """Hands what happened to a thread that writes. No method waits or raises."""
+
+    def __init__(self, host: Host, state: State, echo: Echo | None = None) -> None:
+        self._host = host
+        self._state = state
+        self._echo = echo
+        self._log = state.log("monitor")
+        self._history = History(f"{state.path}/history.db")
+        self._jobs: queue.SimpleQueue[tuple[float, Callable[[], Any]] | None] = queue.SimpleQueue()
+        self._due = float("inf")
+        self._thinned = time.monotonic()
+        self._fault = ""
+        self._herald = Crew("herald", 1, lambda ticket, result, error: self._delivered(result or [], error))
+        self._thread = threading.Thread(target=self._write, name="scribe", daemon=True)
+        self._thread.start()
+
+    def settle(self, host: Host) -> None:
+        """The inventory was read anew."""
+        self._host = host
+
+    # -- what happened ----------------------------------------------------------------------------------------
+
+    def event(self, service: str, kind: str, detail: str = "") -> None:
+        """One line of the log and of the history."""
+        at, stamp = time.time(), now()
+        if self._echo:
+            self._echo(service, kind, detail)
+        line = f"{stamp} {service or self._host.stack.name} {kind}" + (f": {detail}" if detail else "")
+
+        def write() -> None:
+            append_line(self._log, line, fsync=False)
+            self._history.event(at, service, kind, detail)
+
+        self._jobs.put((_SOON, write))
+
+    def state(self, service: str, state: ServiceState, wanted: Wanted, *, planned: bool, why: str) -> None:
+        at = time.time()
+        self._jobs.put((_SOON, lambda: self._history.state(at, service, state, wanted, planned, why)))
+
+    def sample(self, service: str, **values: Any) -> None:
+        """A response time, or the use of the machine."""
+        at = time.time()
+        self._jobs.put((_LATER, lambda: self._history.sample(at, service, **values)))
+
+    def watching(self, *, anew: bool = False) -> None:
+        """That the monitor watches at this moment; `anew`: it has not until now, or the clock has jumped."""
+        at = time.time()
+        write = self._history.begin if anew else self._history.watching
+        self._jobs.put((_SOON, lambda: write(at)))
+
+    def tell(self, telling: Telling) -> None:
+        """An alert, or its end: to the log and the history, and through every channel."""
+        kind = "alert" if telling.severity == "critical" else "resolved"
+        self.event(telling.service, kind, telling.text)
+        stack = self._host.stack.name
+        following = f"inv tail {telling.service}" if telling.service and kind == "alert" else ""
+        alert = alerts.Alert(now(), telling.severity, stack, telling.service, telling.text, telling.key, following)
+        settings = alerts.settings_of(self._host, self._state)
+        self._herald.hand(None, lambda: alerts.deliver(alert, settings))
+
+    def close(self, within: float) -> None:
+        """Writes what is left, for at most that many seconds."""
+        self._jobs.put(None)
+        self._thread.join(within)
+
+    # -- in the thread ----------------------------------------------------------------------------------------
+
+    def _write(self) -> None:
+        while True:
+            left = max(0.0, self._due - time.monotonic())
+            try:
+                job = self._jobs.get(timeout=min(left, 3600.0))
+            except queue.Empty:
+                self._flush()
+                continue
+            if job is None:
+                break
+            wait, write = job
+            write()
+            self._due = min(self._due, time.monotonic() + wait)
+        self._flush()
+        self._history.close()
+
+    def _flush(self) -> None:
+        self._due = float("inf")
+        self._history.flush()
+        if self._history.fault != self._fault:
+            self._fault = self._history.fault
+            words = f"not kept: {self._fault}" if self._fault else "kept again"
+            append_line(self._log, f"{now()} history {words}", fsync=False)
+        if time.monotonic() - self._thinned > _THIN_EVERY:
+            self._thinned = time.monotonic()
+            self._history.prune(time.time())
+
+    def _delivered(self, faults: list[str], error: BaseException | None) -> None:
+        for fault in faults if error is None else [str(error)]:
+            self.event("", "channel", fault)

@@ -1,0 +1,101 @@
+"""The monitor as others see it: heartbeat, readings, bell, and the guard that it keeps.
+
+Knows: what is published when. Must not know: how it came about.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from typing import Any
+
+from ops.host import process
+from ops.memory.files import now as stamp
+from ops.memory.watchpost import Watchpost
+from ops.model import Process
+from ops.watch.charge import Charge
+from ops.watch.guard import Care
+from ops.watch.loop import Loop
+from ops.watch.patrol import Patrol
+from ops.watch.promise import Promise
+
+_PUBLISH_EVERY = 5.0  # seconds, while nothing changes but when it was looked at
+_JUMP = 2.0  # seconds by which the clock of the day may differ from the monotonic one
+
+
+class Sentry:
+    """Shows itself for a loop. Without `inventory`, it keeps no guard (somebody watches it on a terminal)."""
+
+    def __init__(self, loop: Loop, patrol: Patrol, promise: Promise, inventory: str) -> None:
+        self._loop = loop
+        self._patrol = patrol
+        self._promise = promise
+        self._post = Watchpost(loop.site.state.path)
+        self._published = -_PUBLISH_EVERY
+        self._offset = _offset()
+        self._care = Care(loop.site.state.path, inventory, "guard", self._tell) if inventory else None
+        self._guard: Process | None = None
+        loop.each_second.append(self._each_second)
+        loop.before_sleep.append(self._publish)
+
+    def sign_on(self) -> None:
+        """From now on commands find it."""
+        self._post.beat()
+        me = process.identify(os.getpid())
+        if me is not None:
+            self._post.sign_on("monitor", me)
+        bell = self._post.bell()
+        if bell is not None:
+            self._loop.listen(bell, lambda: self._rung(bell))
+
+    def _rung(self, bell: int) -> None:
+        with contextlib.suppress(OSError):
+            os.read(bell, 4096)
+        self._patrol.reconcile()
+
+    def _each_second(self, now: float) -> None:
+        self._post.beat()
+        self._keep_guard()
+        if abs(_offset() - self._offset) > _JUMP:
+            self._offset = _offset()
+            self._loop.scribe.event("", "clock", "the clock of the day was set; nothing is timed by it")
+            self._loop.scribe.watching(anew=True)
+        if now - self._published >= _PUBLISH_EVERY:
+            self._loop.changed = True
+            self._loop.scribe.watching()
+
+    def _keep_guard(self) -> None:
+        if self._care is None:
+            return
+        one = self._care.look()
+        if one is not None and one != self._guard and self._loop.lives.watch(one, self._keep_guard):
+            self._guard = one
+
+    def _tell(self, text: str) -> None:
+        self._loop.scribe.event("", "guard", text)
+
+    def _publish(self) -> None:
+        if not self._loop.changed:
+            return
+        self._loop.changed = False
+        self._published = self._loop.clock.now()
+        services = {name: _reading(charge) for name, charge in self._loop.charges.items()}
+        self._post.publish(
+            {"at": stamp(), "swept_at": self._patrol.swept_at, "fault": self._promise.fault, "services": services}
+        )
+
+
+def _reading(charge: Charge) -> dict[str, Any]:
+    watch = charge.watch
+    return {
+        "state": watch.state,
+        "since": charge.since,
+        "checked_at": charge.checked_at,
+        "pid": charge.root.pid if charge.root else None,
+        "why": "" if watch.state == "up" else watch.why,
+    }
+
+
+def _offset() -> float:
+    return time.time() - time.monotonic()
