@@ -34,10 +34,10 @@ signal.signal(signal.SIGTERM, lambda *_: finished.append(1))
 while not finished:
     os.write(1, b"%s %d is a line\\n" % (name, number))
     number += 1
-    if len(sys.argv) > 3 and number % 100 == 0:
+    if len(sys.argv) > 3 and number % 500 == 0:
         pid = os.fork()  # one that writes a little itself
         if pid == 0:
-            for each in range(10):
+            for each in range(500):
                 os.write(1, b"%s-%d %d is a line\\n" % (name, number, each))
             os._exit(0)
         os.waitpid(pid, 0)
@@ -254,8 +254,8 @@ def test_f32_200_000_lines_at_full_speed_over_20_rotations_are_exact_while_gener
 def test_f32_processes_that_share_the_file_and_fork_all_the_time(scene: Scene) -> None:
     scene.write("a", "forks")
     scene.write("b", "forks")
-    for _ in range(10):
-        scene.grown(50_000)
+    for _ in range(20):
+        scene.grown(20_000)
         scene.rotated()
     counts = scene.stop()
     written: dict[bytes, list[int]] = {}
@@ -264,9 +264,9 @@ def test_f32_processes_that_share_the_file_and_fork_all_the_time(scene: Scene) -
         assert rest == b"is a line"
         written.setdefault(name, []).append(int(number))
     for name, numbers in written.items():
-        expected = 10 if b"-" in name else counts[name.decode()]
+        expected = 500 if b"-" in name else counts[name.decode()]
         assert numbers == list(range(expected))
-    assert len(written) == 2 + sum(count // 100 for count in counts.values())
+    assert len(written) == 2 + sum(count // 500 for count in counts.values())
 
 
 def test_f32_what_a_pipeline_of_the_shell_writes(scene: Scene) -> None:

@@ -24,6 +24,7 @@ class AwakeClock:
         self._seen = source()
         self._left_out = 0.0
         self.naps = 0
+        self.last = self._seen  # what `now` gave last
 
     def now(self, expected: float = 0.0) -> float:
         """This moment; `expected` is how many seconds the caller has just meant to wait."""
@@ -33,7 +34,8 @@ class AwakeClock:
             self._left_out += late
             self.naps += 1
         self._seen = found
-        return found - self._left_out
+        self.last = found - self._left_out
+        return self.last
 
 
 class Timers:

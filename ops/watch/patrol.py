@@ -61,7 +61,7 @@ class Patrol:
         unknown = [charge for charge in charges if charge.root is None]
         looks = self._look([charge.service for charge in unknown]) if unknown else {}
         self._take(looks, first=True)
-        self._next_sweep = self._loop.clock.now() + 1.0
+        self._next_sweep = self._loop.clock.last + 1.0
 
     def _each_second(self, now: float) -> None:
         self.reconcile()

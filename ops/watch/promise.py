@@ -86,7 +86,7 @@ class Promise:
         self._thread = loop.background("inventory")
         self._seen = _fingerprint(path) if not fault else ""
         self._taken = self._seen  # what was read last, whatever came of it
-        self._since = loop.clock.now()
+        self._since = loop.clock.last
         self._reading = False
         loop.each_second.append(self._each_second)
         loop.turned.append(self._turned)
@@ -109,7 +109,7 @@ class Promise:
         self.fault = fault
         if host is not None and fault:
             self._taken = ""  # its commands and folders may come: it is looked at again
-            self._since = self._loop.clock.now()
+            self._since = self._loop.clock.last
         elif host is not None:
             self._take_up(host)
 

@@ -32,7 +32,7 @@ class Sentry:
         self._patrol = patrol
         self._promise = promise
         self._post = Watchpost(loop.site.state.path)
-        self._published = -_PUBLISH_EVERY
+        self._published = self._watched = -_PUBLISH_EVERY
         self._offset = _offset()
         self._care = Care(loop.site.state.path, inventory, "guard", self._tell) if inventory else None
         self._guard: Process | None = None
@@ -63,6 +63,8 @@ class Sentry:
             self._loop.scribe.watching(anew=True)
         if now - self._published >= _PUBLISH_EVERY:
             self._loop.changed = True
+        if now - self._watched >= _PUBLISH_EVERY:
+            self._watched = now
             self._loop.scribe.watching()
 
     def _keep_guard(self) -> None:
@@ -79,7 +81,7 @@ class Sentry:
         if not self._loop.changed:
             return
         self._loop.changed = False
-        self._published = self._loop.clock.now()
+        self._published = self._loop.clock.last
         services = {name: _reading(charge) for name, charge in self._loop.charges.items()}
         self._post.publish(
             {"at": stamp(), "swept_at": self._patrol.swept_at, "fault": self._promise.fault, "services": services}
