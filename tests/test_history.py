@@ -515,6 +515,22 @@ def test_law_7_a_removed_file_is_made_again(quick: str, gone: str) -> None:
     assert counted(quick)[0] in (0, 1)
 
 
+def test_law_7_a_file_put_in_its_place_keeps_what_it_tells(quick: str) -> None:
+    """A backup laid over the file while the monitor runs: its rows are its own."""
+    backup = f"{quick}.backup"
+    earlier = History(backup)
+    earlier.begin(NOON - 500)
+    earlier.watching(NOON - 400)
+    earlier.close()
+    history = written(quick)
+    os.replace(backup, quick)
+    history.watching(NOON + 10)
+    history.flush()
+    history.close()
+    assert told(quick).watched == ((NOON - 500, NOON - 400), (NOON, NOON + 10))
+    assert told(quick).states["recon-api"] == (Change(NOON + 1, "up", "up"),)
+
+
 def test_law_7_any_flipped_bits_neither_stop_the_writer_nor_the_reader(quick: str) -> None:
     written(quick, 100).close()
     whole, dice = Path(quick).read_bytes(), random.Random(11)

@@ -503,6 +503,27 @@ def test_f32_the_file_is_not_given_again_while_its_copy_has_a_number_already(rot
         comes(late, *more)
 
 
+def test_f32_what_was_not_read_yet_when_the_copy_had_its_number_is_read_from_it(
+    rotated: Rotated, follower: Follower, log: Path
+) -> None:
+    lines = rotated.write(60_000)  # several looks
+    seen = follower.poll()
+    Path(f"{log}.1").write_bytes(log.read_bytes())
+    seen += follower.poll()
+    assert 0 < len(seen) < len(lines)
+    os.truncate(log, 0)
+    lines += rotated.write(3)
+    gather(follower, seen, lambda: len(seen) >= len(lines))
+    assert seen + follower.poll() == lines
+
+
+def test_f32_a_log_that_is_rotated_before_anything_was_read(rotated: Rotated, follower: Follower) -> None:
+    assert follower.poll() == []
+    lines = rotated.write(3)
+    rotated.rotate()
+    comes(follower, *lines, *rotated.write(3))
+
+
 def test_an_old_generation_is_not_given_again_when_somebody_truncates(rotated: Rotated, follower: Follower) -> None:
     lines = [b"tick"] * 100
     for _ in range(2):

@@ -13,6 +13,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -49,6 +50,9 @@ class Spawned:
     notes: tuple[str, ...] = field(default=())
 
 
+# The soft limit of open files that services get, when this process has raised its own.
+_files: int | None = None
+
 # Popen objects of what this process started, so that the dead are reaped and their exit codes known.
 _children: dict[int, subprocess.Popen[bytes]] = {}
 
@@ -67,6 +71,7 @@ def spawn(launch: Launch) -> Spawned:
     if line is None:
         raise SpawnError(f"{launch.argv[0]} was gone before it could be seen")
     _children[child.pid] = child
+    _lower_files(child.pid)
     if log_file is None:
         return Spawned(line.process(), notes=tuple(notes))
     return Spawned(line.process(), (log_file.st_dev, log_file.st_ino), log_file.st_size, tuple(notes))
@@ -123,6 +128,29 @@ def _open_quiet(path: str | None) -> int:
                 os.mkfifo(path, 0o600)
             return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+
+def allow_files(number: int) -> None:
+    """Has this process open as many files as it needs, as far as the hard limit allows; what it starts gets the
+    limit that was before (Linux; elsewhere it inherits)."""
+    global _files
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = number if hard == resource.RLIM_INFINITY else min(number, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+            _files = soft
+
+
+def _lower_files(pid: int) -> None:
+    if _files is not None and sys.platform == "linux":
+        import resource
+
+        with contextlib.suppress(OSError):
+            hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)[1]
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (_files, hard))
 
 
 def exit_code(pid: int) -> int | None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _BUSY = 0.5  # seconds that a writer or a reader waits for a lock
 _VERSION = 1
 _BROKEN_KEPT = 2
+_COMPANIONS = ("", "-wal", "-shm")  # the file itself, its log, the index of the log
 
 # auto_vacuum has to come before WAL, which writes the first page.
 _FRESH = ("PRAGMA auto_vacuum=INCREMENTAL",)
@@ -93,7 +94,18 @@ class Database:
             raise
 
     def close(self) -> None:
+        orphans = self._orphans()
         self.connection.close()
+        for companion in orphans:
+            with contextlib.suppress(OSError):
+                os.unlink(self.path + companion)
+
+    def _orphans(self) -> list[str]:
+        """Our companions beside a file that is not ours: SQLite leaves them, and would apply our log to the other."""
+        there = _inodes(self.path)
+        if there[0] == self._inodes[0]:
+            return []
+        return [name for name, now, ours in zip(_COMPANIONS, there, self._inodes, strict=True) if name and now == ours]
 
 
 @contextlib.contextmanager
@@ -137,7 +149,7 @@ def put_aside(path: str) -> str:
     OSError when it cannot be renamed."""
     aside = f"{path}.broken-{time.strftime('%Y%m%dT%H%M%S')}"
     os.rename(path, aside)
-    for companion in ("-wal", "-shm"):
+    for companion in _COMPANIONS[1:]:
         with contextlib.suppress(OSError):
             os.rename(path + companion, aside + companion)
     _forget_older(path)
@@ -195,7 +207,7 @@ def _look_through(connection: sqlite3.Connection) -> None:
 
 
 def _inodes(path: str) -> tuple[tuple[int, int] | None, ...]:
-    return tuple(_inode(path + companion) for companion in ("", "-wal", "-shm"))
+    return tuple(_inode(path + companion) for companion in _COMPANIONS)
 
 
 def _inode(path: str) -> tuple[int, int] | None:
@@ -210,6 +222,6 @@ def _forget_older(path: str) -> None:
     folder, name = os.path.split(path)
     asides = sorted(one for one in os.listdir(folder or ".") if one.startswith(f"{name}.broken-") and one[-4] != "-")
     for aside in asides[:-_BROKEN_KEPT]:
-        for companion in ("", "-wal", "-shm"):
+        for companion in _COMPANIONS:
             with contextlib.suppress(OSError):  # a folder that somebody put there is left
                 os.unlink(os.path.join(folder, aside + companion))

@@ -73,9 +73,19 @@ def _look_and_launch(site: Site, service: Service, ill: Process | None) -> Reviv
         return Revival("taken", owners(sight.strangers))
     if sight.elsewhere:
         return Revival("failed", "it runs already, started with another state folder")
+    if sight.root is None and sight.members and _may_be_coming(service, sight):
+        return Revival("other", "it may be putting itself in the background", patience=SOON)
     if sight.members:
         tree.end(site, service)
     return _launched(site, service, sight)
+
+
+def _may_be_coming(service: Service, sight: Sight) -> bool:
+    """What a process has left that was never well: the service, perhaps, on its way to its port."""
+    record = sight.record
+    if record is None or record.ready_at or service.port is None:
+        return False
+    return time.time() - _moment(record.started_at) < service.start_time
 
 
 def _launched(site: Site, service: Service, before: Sight) -> Revival:
@@ -96,11 +106,15 @@ def _commanded(wish: Wish) -> bool:
     line = process.entry(wish.pid) if wish.pid else None
     if line is None or line.dead:
         return False
+    return age_of(line) >= time.time() - _moment(wish.at)
+
+
+def _moment(text: str) -> float:
+    """Seconds since the epoch; 0 for what is no time."""
     try:
-        said = datetime.fromisoformat(wish.at).timestamp()
+        return datetime.fromisoformat(text).timestamp()
     except ValueError:
-        return False
-    return age_of(line) >= time.time() - said
+        return 0.0
 
 
 def clean(site: Site, service: Service) -> str:

@@ -39,6 +39,8 @@ def perform(site: Site, request: Request) -> list[Outcome]:
         spawn.take_no_ignored_signals()  # here: services are spawned by threads, which may not touch handlers
     if request.task in ("start", "reset"):
         _note_rivals(site)
+    if not request.check:
+        _recover(site)
     site.state.overdue = lambda holder: _unblock(site, holder)
     try:
         outcomes = list(_VERBS[request.task](site, request))
@@ -49,6 +51,13 @@ def perform(site: Site, request: Request) -> list[Outcome]:
     if request.task in _ALERTING and not request.check:
         _alert(site, outcomes)
     return outcomes
+
+
+def _recover(site: Site) -> None:
+    """A rotation that was killed may have left somebody paused."""
+    from ops.operations import rotating
+
+    site.notes += rotating.recover_all(site.state, [service.name for service in site.host.services])
 
 
 def _unblock(site: Site, holder: int) -> None:
@@ -64,8 +73,11 @@ def _note_rivals(site: Site) -> None:
 
 
 def _alert(site: Site, outcomes: Sequence[Outcome]) -> None:
+    """Unless a monitor watches: it goes on trying, and tells when that is in vain."""
     from ops.operations import logbook
 
+    if watched.report(site).state == "up":
+        return
     for outcome in outcomes:
         if outcome.state == "failed":
             logbook.alert(site, outcome)

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ops.errors import OpsError
 from ops.host import spawn
 from ops.memory.files import now as stamp
 from ops.model import Process, Service
@@ -36,7 +37,7 @@ from ops.watch.readings import Acted, Answered, Died, Found, NeedRestarted, Read
 from ops.watch.rounds import Rounds
 from ops.watch.scribe import Scribe
 
-COMMAND_TIME = 5.0  # seconds that a command which is at it has, before the monitor carries on
+COMMAND_TIME = 0.5  # seconds until it is looked whether a command that is at it still lives
 _DEEDS = 8  # restarts at once
 _GATHER = 0.01  # seconds that others wait to see whether a critical one has failed, too
 _CRITICAL_FIRST = 0.25  # seconds that they let one go first which is being brought back
@@ -87,7 +88,11 @@ class Loop:
         signal.set_wakeup_fd(self._mouth, warn_on_full_buffer=False)
         self._second(self._now)
         while not self.ending:
-            self.turn()
+            try:
+                self.turn()
+            except OpsError as error:  # it could not be looked (no descriptor left, say); the next sweep sees the same
+                self.scribe.event("", "blind", error.seen)
+                self.sweep_soon = True
         self._let_finish()
         return self.ending
 

@@ -22,6 +22,7 @@ from ops.watch.loop import Loop
 from ops.watch.patrol import Patrol
 from ops.watch.scribe import Echo, Scribe
 from ops.watch.sentry import Sentry
+from ops.watch.upkeep import Upkeep
 
 
 def monitor(folder: str, inventory: str, *, foreground: bool, json: bool) -> int:
@@ -51,6 +52,7 @@ def _host(path: str, folder: str) -> tuple[Host, str]:
 
 
 def _watch(host: Host, state: State, scribe: Scribe, inventory: str, fault: str, *, guarded: bool) -> int:
+    spawn.allow_files(4 * len(host.services) + 256)
     loop = Loop(Site(host, state, "monitor"), scribe)
     kept = promise.Kept(state.path)
     kept.keep(host)
@@ -61,6 +63,7 @@ def _watch(host: Host, state: State, scribe: Scribe, inventory: str, fault: str,
     loop.take_charge(host.services)
     patrol = Patrol(loop)
     followed = promise.Promise(loop, inventory, kept, fault)
+    Upkeep(loop)
     Sentry(loop, patrol, followed, inventory if guarded else "").sign_on()
     patrol.begin()
     ended = loop.run()

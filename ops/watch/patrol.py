@@ -60,7 +60,7 @@ class Patrol:
         charges = list(self._loop.charges.values())
         unknown = [charge for charge in charges if charge.root is None]
         looks = self._look([charge.service for charge in unknown]) if unknown else {}
-        self._take(looks, first=True)
+        self._take(looks)
         self._next_sweep = self._loop.clock.last + 1.0
 
     def _each_second(self, now: float) -> None:
@@ -143,20 +143,21 @@ class Patrol:
             return
         self._take(looks)
 
-    def _take(self, looks: Looks, *, first: bool = False) -> None:
+    def _take(self, looks: Looks) -> None:
         for name, look in looks.items():
             charge = self._loop.charges.get(name)
             if charge is None or charge.watch.acting or self._site.state.turn(name) != look.turn or look.turn % 2:
                 continue  # somebody has changed it since: what was seen may be half of that
-            self._take_look(charge, look, first)
+            self._take_look(charge, look)
 
-    def _take_look(self, charge: Charge, look: Look, first: bool) -> None:
+    def _take_look(self, charge: Charge, look: Look) -> None:
         sight = look.sight
         if sight.root is not None and sight.root != charge.root and process.alive(sight.root):
             self._adopt(charge, sight.root)
         elif sight.root == charge.root and sight.state == "foreign":
             self._loop.tell(charge, Taken(owners(sight.strangers)))
-        elif sight.root is None and charge.root is None and (first or charge.watch.state == "unknown"):
+        elif sight.root is None and _missed(charge):
+            charge.rest()
             self._loop.died(charge, "not running")
         elif sight.root == charge.root and sight.root is not None:
             self._take_use(charge, sight)
@@ -189,6 +190,13 @@ class Patrol:
     def _cleaned(self, name: str, what: str | None, error: BaseException | None) -> None:
         if what or error:
             self._loop.scribe.event(name, "cleaned", what or str(error))
+
+
+def _missed(charge: Charge) -> bool:
+    """Whether the policy takes a service that does not run for one that does; first of all when it knows nothing."""
+    if charge.root is not None and process.alive(charge.root):
+        return False
+    return charge.watch.state not in ("down", "gave-up", "foreign")
 
 
 def _seen(sight: Sight, turn: int, around: Surroundings) -> Look:

@@ -1,0 +1,102 @@
+"""Keeping house beside the watch: logs that have grown, a disk that is filling up, public paths that are gone.
+
+Knows: when which of these is due. Must not know: how a log is rotated, how a path is mended.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import Any
+
+from ops.host.generations import make_room
+from ops.host.rotation import Rotated
+from ops.model import Service
+from ops.operations import public, rotating
+from ops.watch.loop import Loop
+
+_AGAIN = 30.0  # seconds until a log is tried again that could not be rotated
+_MEND_EVERY = 30.0
+_LEAST_FREE = 32 << 20  # bytes; below that, old generations go
+
+
+class Upkeep:
+    """Does it for a loop, in a thread of its own."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._state = loop.site.state
+        self._thread = loop.background("upkeep")
+        self._busy: set[str] = set()
+        self._not_before: dict[str, float] = {}
+        self._told: dict[str, str] = {}
+        self._next_mend = 0.0
+        loop.each_second.append(self._each_second)
+        names = [*loop.charges, *rotating.OWN]
+        for text in rotating.recover_all(self._state, names):
+            loop.scribe.event("", "rotation", text)
+
+    def _each_second(self, now: float) -> None:
+        for name, charge in self._loop.charges.items():
+            if charge.root is not None and self._grown(name, charge.service.log_size, now):
+                job = functools.partial(self._rotate, charge.service)
+                self._begin(name, job, charge.service.log_keep)
+        stack = self._loop.site.host.stack
+        for name in rotating.OWN:
+            if self._grown(name, stack.log_size, now):
+                self._begin(name, functools.partial(rotating.rotate_own, self._state, name, stack.log_keep), 0)
+        if now >= self._next_mend:
+            self._next_mend = now + _MEND_EVERY
+            running = [one.service for one in self._loop.charges.values() if one.root]
+            self._thread(functools.partial(self._mend, running), self._mended)
+
+    def _grown(self, name: str, most: int, now: float) -> bool:
+        if name in self._busy or now < self._not_before.get(name, 0.0):
+            return False
+        try:
+            return os.stat(self._state.log(name)).st_size > most
+        except OSError:
+            return False
+
+    def _begin(self, name: str, job: Any, keep: int) -> None:
+        self._busy.add(name)
+        self._thread(job, functools.partial(self._rotated, name, keep))
+
+    def _rotate(self, service: Service) -> Rotated:
+        return rotating.rotate_service(self._loop.site, service)
+
+    def _rotated(self, name: str, keep: int, rotated: Rotated | None, error: BaseException | None) -> None:
+        self._busy.discard(name)
+        why = str(error) if rotated is None else rotated.why if rotated.state == "skipped" else ""
+        if rotated is not None and not why:
+            paused = f", its writers paused for {1000 * rotated.paused:.1f} ms" if rotated.paused else ""
+            self._loop.scribe.event(name if name in self._loop.charges else "", "rotation", f"{name}.log{paused}")
+            self._thread(functools.partial(rotating.pack, self._state, name, keep), lambda *result: None)
+        else:
+            self._not_before[name] = self._loop.clock.last + _AGAIN
+        self._tell(name, "rotation", why)
+
+    def _mend(self, running: list[Service]) -> dict[str, str]:
+        """In the thread: what of the public paths could not be put right, by service."""
+        host, found = self._loop.site.host, {}
+        for service in running:
+            record = self._state.record(service.name)
+            if record is not None:
+                faults = public.mend(host, self._state, service, record.process.pid, logged=record.run != "")
+                found[service.name] = "; ".join(faults)
+        names = [*(service.name for service in host.services), *rotating.OWN]
+        free = os.statvfs(self._state.path)
+        if free.f_bavail * free.f_frsize < _LEAST_FREE:
+            gone = make_room([self._state.log(name) for name in names], _LEAST_FREE)
+            found[""] = f"the disk is full; {gone >> 20} MiB of old logs were dropped" if gone else "the disk is full"
+        return found
+
+    def _mended(self, found: dict[str, str] | None, error: BaseException | None) -> None:
+        for name, words in (found or {"": str(error)}).items():
+            self._tell(name, "upkeep", words)
+
+    def _tell(self, name: str, kind: str, words: str) -> None:
+        """Once, not every second."""
+        if words != self._told.get(name + kind, ""):
+            self._loop.scribe.event(name if name in self._loop.charges else "", kind, words or "right again")
+        self._told[name + kind] = words
