@@ -15,12 +15,13 @@ Flags, in any order:
                       nobody's child) | lost (double and bare, and holds the listening socket)
     --body=TEXT       what it answers
     --answer=MODE     hang (accepts, never answers) | 500 | half (every second request is answered with 500)
-    --mode=FILE       FILE holds the MODE of each answer, as long as it is there; blip: 500 once, FILE is removed
+    --mode=FILE       FILE holds the MODE of each answer, as long as it is there; blip: 500 once, FILE is removed;
+                      grow: takes 96 MiB, FILE is removed
     --print=TEXT      prints TEXT at the start (standard output)
     --reads-stdin     ends with code 0 when its standard input ends
     --blocked-slow=S  every answer takes S seconds (one at a time)
 
-SIGUSR1 makes it answer 500 from then on: an illness that a restart heals.
+SIGUSR1 makes it answer 500 from then on: an illness that a restart heals. SIGUSR2 ends it with code 0.
 """
 
 import os
@@ -63,8 +64,10 @@ def mode():
             said = file.read()
     except OSError:
         return flags.get("answer")
-    if said == "blip":
+    if said in ("blip", "grow"):
         os.unlink(flags["mode"])
+    if said == "grow":
+        keep.append(b"x" * (96 << 20))
     return said
 
 
@@ -72,6 +75,7 @@ def prepare():
     if "deaf" in flags:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGUSR1, lambda *_: flags.update(answer="500"))
+    signal.signal(signal.SIGUSR2, lambda *_: os._exit(0))
     if "print" in flags:
         say(flags["print"])
     if "exit" in flags:

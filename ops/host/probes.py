@@ -23,7 +23,6 @@ from typing import Any
 from ops.host.probe_command import CommandTalk
 from ops.host.probe_dial import TcpTalk
 from ops.host.probe_http import HttpTalk
-from ops.host.probe_https import HttpsTalk
 from ops.host.probe_verdict import Finding, could_not_ask, printable
 from ops.host.probe_wires import Talk, Wires
 from ops.model import Probe, Reading
@@ -132,6 +131,8 @@ def _talk(question: Question, wires: Wires) -> Talk:
         return TcpTalk(_port(probe.target), wires)
     url = _url(probe.target, question.port)
     if url.lower().startswith("https:"):
+        from ops.host.probe_https import HttpsTalk  # it takes ssl along, which the monitor's memory would feel
+
         return HttpsTalk(probe, url, wires)
     return HttpTalk(probe, url, wires)
 

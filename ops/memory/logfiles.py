@@ -19,7 +19,6 @@ import contextlib
 import errno
 import os
 import pwd
-import secrets
 import stat
 import time
 from collections.abc import Iterator
@@ -264,7 +263,7 @@ def _put_file(folder: int, name: str, text: str, seen: os.stat_result | None) ->
 @contextlib.contextmanager
 def _temporary(folder: int, name: str) -> Iterator[str]:
     """A name nobody can foresee, and nothing left under it in the end."""
-    temporary = f".{name}.{secrets.token_hex(8)}"
+    temporary = f".{name}.{os.urandom(8).hex()}"
     try:
         yield temporary
     finally:

@@ -17,7 +17,6 @@ caller rebuilds it from the processes. Writing never raises for a full disk: it 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import signal
@@ -31,7 +30,7 @@ from ops.errors import StateError
 from ops.memory import locks
 from ops.memory.files import FULL, Unchanged, now, read_json, write_atomically
 from ops.memory.trust import parse
-from ops.model import Process, Stack, Wanted
+from ops.model import Process, Stack, Wanted, fingerprint
 
 OVERDUE = 5.0  # seconds; an honest holder may need longer, a stopped monitor never ends
 _WANTED_LOCK_TIME = 10.0  # seconds; it is held for milliseconds
@@ -107,7 +106,7 @@ class State:
     @property
     def tag(self) -> str:
         """Tells this folder's runs from those of another folder for a stack of the same name."""
-        return hashlib.sha256(os.path.realpath(self.path).encode()).hexdigest()[:8]
+        return fingerprint(os.path.realpath(self.path).encode())[:8]
 
     @property
     def quiet(self) -> str:

@@ -6,7 +6,6 @@ Knows: how the same command looks in the process table. Must not know: ports, re
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Sequence
 
 from ops.host import process
@@ -57,6 +56,8 @@ def _same_program(word: str, declared: str, executable: str | None) -> bool:
         return True
     if not executable:
         return False
+
+    import shutil
 
     path = declared if "/" in declared else shutil.which(declared) or declared
     return os.path.realpath(path) == os.path.realpath(executable)

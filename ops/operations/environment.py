@@ -10,7 +10,6 @@ So PATH, HOME, LANG, TZ, TMPDIR and the resolved program are frozen when it is f
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 import sys
 from collections.abc import Mapping
@@ -103,7 +102,7 @@ def _resolve(word: str, cwd: str, kept: Mapping[str, Any], service: Service) -> 
     else:
         known = kept["programs"].get(word)
         found = known if isinstance(known, str) and _executable(known) else None
-        found = found or shutil.which(word, path=kept["env"]["PATH"])
+        found = found or _which(word, kept["env"]["PATH"])
     if found is None:
         raise SpawnError(
             f"its program {word!r} was not found",
@@ -111,6 +110,12 @@ def _resolve(word: str, cwd: str, kept: Mapping[str, Any], service: Service) -> 
             next=f"install it, or from a shell that finds it: inv start --only {service.name} --refresh-env",
         )
     return os.path.join(cwd, found)
+
+
+def _which(word: str, path: str) -> str | None:
+    import shutil
+
+    return shutil.which(word, path=path)
 
 
 def _executable(path: str) -> bool:

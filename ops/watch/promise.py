@@ -10,7 +10,6 @@ file is broken.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import pickle
 import sys
@@ -19,7 +18,7 @@ from dataclasses import replace
 from ops.errors import OpsError
 from ops.host import program
 from ops.memory.files import write_atomically
-from ops.model import Host, Service
+from ops.model import Host, Service, fingerprint
 from ops.operations import environment
 from ops.watch.charge import Charge, Round
 from ops.watch.loop import Loop
@@ -174,6 +173,6 @@ def _fingerprint(path: str) -> str:
     """Of its bytes; "" when it cannot be read, which may be an editor's doing."""
     try:
         with open(path, "rb") as file:
-            return hashlib.sha256(file.read(1 << 22)).hexdigest()
+            return fingerprint(file.read(1 << 22))
     except OSError:
         return ""
