@@ -321,7 +321,7 @@ def test_the_closing_health_is_bounded_by_the_timeout_too(stack: Stack) -> None:
     port = stack.tiny("mute", "--answer=hang")
     stack.services["mute"]["health"] = [{"tcp": port}, {"http": "/", "restart": False, "timeout": 30}]
     stack.write()
-    bounded = stack.ok("start", "--timeout", "0.9")
+    bounded = stack.ok("start", "--timeout", "3")
     assert "NOT healthy" in bounded.out
     assert bounded.seconds < 15
 

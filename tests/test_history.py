@@ -282,7 +282,7 @@ history.begin(at + first)
 for number in range(first, first + 100_000):
     history.event(at + number, "recon-api", str(number))
     for late in range(50):
-        history.sample(at + number - 200_000 + late, "recon-api", seconds=0.01)
+        history.sample(at + number - 200_000 - 3600 * late, "recon-api", seconds=0.01)  # an hour each
     history.watching(at + number + 0.5)
     history.flush()
     if not history.fault:
@@ -320,7 +320,7 @@ def test_law_10_a_writer_killed_anywhere_loses_and_doubles_nothing(quick: str) -
         raw, thinned = counted(quick)
         assert raw + thinned == 50 * len(numbers)
         first = len(numbers)
-    assert first > 20
+    assert first >= 8
 
 
 def test_law_10_every_beginning_of_the_log_is_a_sound_history(quick: str, tmp_path: Path) -> None:

@@ -168,7 +168,7 @@ def test_law_4_the_last_of_two_opposite_wishes_wins(stack: Stack) -> None:
     last = stack.popen("start", "--json")
     until(lambda: wanted(stack)["api"]["up"])
     process.send(old, signal.SIGKILL)
-    found = [json.loads(command.communicate(timeout=60)[0])["outcomes"][0] for command in (first, dropped, last)]
+    found = [json.loads(command.communicate(timeout=100)[0])["outcomes"][0] for command in (first, dropped, last)]
     assert found[0]["state"] in ("changed", "skipped"), found  # done with it, or dropped while waiting for health
     assert [one["state"] for one in found[1:]] == ["skipped", "ok"], found
     assert "superseded by inv start" in found[1]["detail"]
@@ -185,7 +185,7 @@ def test_law_4_a_stop_during_a_reset_holds(stack: Stack) -> None:
     last = stack.popen("stop", "--json")
     until(lambda: not wanted(stack)["api"]["up"])
     process.send(old, signal.SIGKILL)
-    (reset,) = json.loads(first.communicate(timeout=60)[0])["outcomes"]
+    (reset,) = json.loads(first.communicate(timeout=100)[0])["outcomes"]
     assert (reset["state"], last.wait(60)) == ("skipped", 0), reset
     assert not wanted(stack)["api"]["up"]
     assert not stack.running()
@@ -204,7 +204,7 @@ def test_law_4_a_restart_during_a_reset_is_not_undone(stack: Stack) -> None:
     last = stack.popen("restart-one", "api", "--json")
     until(lambda: wanted(stack)["api"]["generation"] > generation + 1)
     process.send(old, signal.SIGKILL)
-    found = [json.loads(command.communicate(timeout=60)[0])["outcomes"][0] for command in (first, waiting, last)]
+    found = [json.loads(command.communicate(timeout=100)[0])["outcomes"][0] for command in (first, waiting, last)]
     assert found[0]["state"] in ("changed", "skipped"), found
     assert [one["state"] for one in found[1:]] == ["skipped", "changed"], found
     assert len(stack.running()) == 1

@@ -524,6 +524,16 @@ def test_f32_a_log_that_is_rotated_before_anything_was_read(rotated: Rotated, fo
     comes(follower, *lines, *rotated.write(3))
 
 
+def test_a_late_line_in_a_renamed_log_is_all_that_comes_of_it(rotated: Rotated, follower: Follower, log: Path) -> None:
+    comes(follower, *rotated.write(3))
+    rotated.rename()
+    comes(follower)
+    time.sleep(0.01)  # the clock of the file system has steps of some ms; this is no wait for anybody
+    append(Path(f"{log}.1"), b"late\n")
+    comes(follower, b"late")
+    comes(follower, *rotated.write(2))
+
+
 def test_an_old_generation_is_not_given_again_when_somebody_truncates(rotated: Rotated, follower: Follower) -> None:
     lines = [b"tick"] * 100
     for _ in range(2):

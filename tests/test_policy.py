@@ -937,6 +937,64 @@ def test_what_a_restart_could_not_end_is_still_hung() -> None:
     )
 
 
+def test_the_death_that_a_restart_brings_is_no_failure() -> None:
+    story(
+        replace(PLAIN, attempts=0, confirm=0),
+        "0 found ready",
+        "1 silent health -> restart",
+        "2 died TERM = down",
+        "3 started = starting",
+        "4 ok health = up",
+    )
+
+
+def test_a_given_up_service_that_a_command_ends_stays_given_up() -> None:
+    told = ("0 found ready", "1 died x -> restart", "1 failed x -> alert given up = gave-up")
+    story(replace(PLAIN, attempts=0), *told, "9 died TERM, patience 5 = gave-up", "99 tick")
+
+
+def test_a_doubt_does_not_hide_a_restart_that_is_due() -> None:
+    story(
+        PLAIN,
+        "0 found ready",
+        "1 died x -> restart",
+        "2 started",
+        "3 ok health",
+        "4 bad health -> confirm",
+        "5 bad health = unhealthy",
+        "11 bad jobs -> restart = unhealthy",
+    )
+
+
+def test_a_restart_that_was_due_is_forgotten_by_hold() -> None:
+    story(
+        PLAIN,
+        "0 found ready",
+        "1 died x -> restart",
+        "2 started",
+        "3 ok health",
+        "4 bad health -> confirm",
+        "5 bad health = unhealthy",
+        "6 want held",
+        "50 ok health = up",
+        "51 want up = up",
+        "52 bad health -> confirm",
+        "53 ok health",
+    )
+    story(
+        PLAIN,
+        "0 found ready",
+        "1 died x -> restart",
+        "2 started",
+        "3 ok health",
+        "4 bad health -> confirm",
+        "5 bad health = unhealthy",
+        "6 want held",
+        "50 want up -> alert unhealthy",
+        "51 ok health -> resolved",
+    )
+
+
 def test_a_stop_during_a_restart_holds() -> None:
     story(PLAIN, "0 found ready", "1 died x -> restart", "2 want down", "3 started", "4 died TERM = down", "9999 tick")
 
@@ -961,6 +1019,18 @@ def test_a_first_start_that_somebody_else_was_at_is_still_the_first() -> None:
         "5 tick -> restart",
         "5 failed x -> restart",
         "5 failed x = down",
+    )
+
+
+def test_a_changed_definition_begins_with_all_its_attempts() -> None:
+    story(
+        replace(PLAIN, attempts=1, budget=999),
+        "0 found ready",
+        "1 died x -> restart",
+        "1 failed x",
+        "2 redefined -> restart",
+        "2 failed x = down",
+        "12 tick -> restart",
     )
 
 
@@ -1055,6 +1125,7 @@ def test_max_rss_restarts_it_at_once_and_then_with_pauses() -> None:
         "24 ok health = up",
         "25 used 600",
         "26 used 601",
+        "27 ok health = up",
         "30 tick -> restart memory: 600 MiB",
         "32 started",
         "33 ok health",

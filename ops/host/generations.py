@@ -50,6 +50,14 @@ def newest_time(path: str) -> int:
     return _time(f"{path}.1")
 
 
+def newest_inode(path: str) -> int:
+    """Of NAME.log.1, which changes with each rotation but not when somebody writes to it late; 0 when there is none."""
+    try:
+        return os.stat(f"{path}.1").st_ino
+    except OSError:
+        return 0
+
+
 def latest_time(path: str) -> int:
     """The highest time of all generations; 0 when there are none."""
     return max((_time(each.path) for each in generations(path)), default=0)

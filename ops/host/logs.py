@@ -19,7 +19,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 
-from ops.host.generations import latest_time, newest_time
+from ops.host.generations import latest_time, newest_inode, newest_time
 from ops.host.kept import Kept, newer
 from ops.host.log_ends import LONGEST, MARK, end_of, split
 
@@ -201,6 +201,7 @@ class _Tail:
         self.fed = time.monotonic()
         self._descriptor = descriptor
         self._seen = latest_time(log) if log else 0
+        self._first = newest_inode(log) if log else 0  # of the newest one when nothing had been read yet
         self._kept: list[Kept] = []  # generations to be read first
         self._turned = False  # the end of a generation was met, and nothing was read since
         self._offset = 0  # in the first of those; without any, in the file
@@ -217,7 +218,7 @@ class _Tail:
         lines: list[bytes] = []
         with contextlib.suppress(OSError):
             for _ in range(_TRIES):
-                self._seen = latest_time(self.log)
+                self._seen, self._first = latest_time(self.log), newest_inode(self.log)
                 lines, self._rest, self._offset = end_of(self._descriptor, count, self.log, None)
                 size = min(self._offset, MARK)
                 self._mark = os.pread(self._descriptor, size, self._offset - size)
@@ -241,7 +242,7 @@ class _Tail:
         return self._take(fresh) if fresh else self._give_up_waiting()
 
     def _rotated(self) -> bool:
-        return bool(self.log) and newest_time(self.log) > self._seen
+        return bool(self.log) and newest_time(self.log) > self._seen and newest_inode(self.log) != self._first
 
     def _read_kept(self) -> list[bytes]:
         """At the end of the last one the offset stays: there the file goes on if it is not cut yet; it is looked at
@@ -287,6 +288,7 @@ class _Tail:
         if not self._kept:
             self._seen = max(self._seen, newest_time(self.log) if self.log else 0)  # one that cannot be read
         self._offset, self._mark, self._turned = 0, b"", False
+        self._first = 0
         if whole:
             return []
         lines, self._cut = self._give(), False

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -58,6 +56,9 @@ def _read_in_place(path: str, since: float, until: float) -> Past:
 
 def _read_a_copy(path: str, since: float, until: float) -> Past:
     """In a folder that is read-only SQLite cannot make its companions, and then no writer is there either."""
+    import shutil
+    import tempfile
+
     with faults(), tempfile.TemporaryDirectory(prefix="ops-history-") as folder:
         copy = os.path.join(folder, "history.db")
         shutil.copyfile(path, copy)

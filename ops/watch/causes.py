@@ -5,7 +5,8 @@ clocks.
 
 - A service whose need is ill, directly or further away, is not told of: the need is.
 - Many failing at once is one event. Of its members only a critical one is told of besides, when it does not come back.
-- What was held back is told when its cause has been gone for a while and it is still ill.
+  Who has come back is a member no longer, and who fails later never was one.
+- What was held back is told when its cause has been gone for a while and it is ill then.
 - `resolved` is told of what was told.
 """
 
@@ -39,21 +40,24 @@ class Causes:
         self._needs = needs
         self._critical = critical
         self._told: set[str] = before._told if before else set()
-        self._held_back: dict[str, tuple[str, float]] = {}  # text, and when its cause was last seen
-        self._recent: list[tuple[float, str]] = []
-        self._mass: set[str] = set()
+        # What is held back: its text, and when its cause was last seen.
+        self._held_back: dict[str, tuple[str, float]] = before._held_back if before else {}
+        self._recent: list[tuple[float, str]] = before._recent if before else []
+        self._mass: set[str] = before._mass if before else set()  # who is still ill of those that failed at once
+        self._failed: set[str] = before._failed if before else set()  # all of those
 
     def began(self, service: str, now: float) -> list[Telling]:
         """A service has begun to be ill."""
         self._recent = [(at, name) for at, name in self._recent if now - at <= AT_ONCE and name != service]
         self._recent.append((now, service))
         names = {name for _, name in self._recent}
-        if self._mass:
-            self._mass |= names
+        known = bool(self._mass & names)
+        if not known and len(names) < max(_MANY, (len(self._needs) + 1) // 2):
             return []
-        if len(names) < max(_MANY, (len(self._needs) + 1) // 2):
+        self._mass |= names
+        self._failed |= names
+        if known:
             return []
-        self._mass = names
         shown = ", ".join(sorted(names, key=lambda name: (name not in self._critical, name))[:12])
         more = f" and {len(names) - 12} more" if len(names) > 12 else ""
         return [Telling("critical", "", f"{len(names)} services failed at once: {shown}{more}", "mass")]
@@ -77,14 +81,15 @@ class Causes:
         """Time has passed."""
         found: list[Telling] = []
         if self._mass and not self._mass & set(ill):
-            found.append(Telling("resolved", "", f"all {len(self._mass)} are well again", "mass"))
-            self._mass = set()
+            found.append(Telling("resolved", "", f"all {len(self._failed)} are well again", "mass"))
+            self._failed = set()
+        self._mass &= set(ill)
         for service, (text, seen) in list(self._held_back.items()):
-            if service not in ill:
+            if service not in self._needs:
                 del self._held_back[service]
             elif self._explained(service, ill):
                 self._held_back[service] = (text, now)
-            elif now - seen >= _LINGER:
+            elif now - seen >= _LINGER and service in ill:
                 del self._held_back[service]
                 found += self._tell(service, text)
         return found

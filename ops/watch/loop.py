@@ -27,11 +27,11 @@ from ops.model import Reading as ProbeReading
 from ops.operations import tree
 from ops.operations.revival import Revival, revive
 from ops.operations.site import Site
-from ops.watch.causes import Causes, Telling
 from ops.watch.charge import AGAIN, Charge, Round, charge_of
 from ops.watch.clock import AwakeClock, Timers
 from ops.watch.crew import Crew
 from ops.watch.lives import Lives, how
+from ops.watch.news import News
 from ops.watch.policy import Decision, Watch, decide, next_moment
 from ops.watch.readings import Acted, Answered, Died, Found, NeedRestarted, Reading, Tick, Wished
 from ops.watch.rounds import Rounds
@@ -53,8 +53,7 @@ class Loop:
         self.clock = AwakeClock()
         self.timers = Timers()
         self.charges: dict[str, Charge] = {}
-        self.causes = Causes({})
-        self.changed = True  # whether something happened since the readings were published
+        self.news = News(scribe)
         self.sweep_soon = False  # whether the machine is to be looked at before its time
         self.ending = 0  # the signal that ends it
         self.each_second: list[Callable[[float], None]] = []
@@ -108,8 +107,7 @@ class Loop:
         self._now = self.clock.now(patience)
         if self.clock.naps != self._naps:
             self._naps = self.clock.naps
-            self.scribe.watching(anew=True)
-            self.scribe.event("", "woke", "it has not run for a while; nothing is judged by that time")
+            self.news.watch_anew("woke", "it has not run for a while; nothing is judged by that time")
         self._bury()
         for key, _ in events:
             key.data(self._now)
@@ -143,8 +141,7 @@ class Loop:
         self.timers.at(now + 1.0, self._second)
         for call in self.each_second:
             call(now)
-        for telling in self.causes.tick(now, self.ill()):
-            self.scribe.tell(telling)
+        self.news.tick(now)
 
     def _let_finish(self) -> None:
         """What is being restarted comes up before the monitor goes; a service is not left down half-way."""
@@ -158,15 +155,11 @@ class Loop:
     def take_charge(self, services: Sequence[Service]) -> None:
         """Watches exactly these from now on; what is known of one that stays is kept."""
         for name in set(self.charges) - {service.name for service in services}:
+            self.news.resolved(name, "no longer in the inventory")
             self.let_go(self.charges[name])
             self.charges.pop(name).rest()
         self.charges = {one.name: self.charges.get(one.name) or charge_of(one, self._now) for one in services}
-        needs = {service.name: service.needs for service in services}
-        self.causes = Causes(needs, {service.name for service in services if service.critical}, self.causes)
-
-    def ill(self) -> set[str]:
-        """The services that are wanted and do not serve."""
-        return {name for name, charge in self.charges.items() if charge.watch.outage is not None}
+        self.news.settle(self.charges, services)
 
     def attach(self, charge: Charge, root: Process) -> bool:
         """Watches this process as the service's; False when it is dead already."""
@@ -231,34 +224,22 @@ class Loop:
         """Has the policy decide, and sees to what it decides."""
         before = charge.watch
         charge.watch, decision = decide(before, reading, self._now)
-        if charge.watch.state != before.state or charge.watch.wanted != before.wanted:
-            self._turned(charge, before)
-        if before.outage is None and charge.watch.outage is not None:
-            self._say(self.causes.began(charge.service.name, self._now))
+        self.news.turned(charge, before, self._now)
+        if charge.watch.state == "up" and before.state != "up":
+            self._came_up(charge)
+        for call in self.turned:
+            call(charge, before)
         self._do(charge, decision)
+        self.news.decided(charge, decision, self._now)
         self._set_moment(charge)
 
     def _do(self, charge: Charge, decision: Decision) -> None:
-        name = charge.service.name
         if decision.do == "confirm":
             for one in charge.rounds:
                 if one.probe.name == decision.probe and one.inquiry is None:
                     self.rounds.ask_at(charge, one, self._now + AGAIN)
         if decision.do == "restart":
-            self.scribe.event(name, "restart", decision.why)
             self._restart(charge, self._now, self._now)
-        if decision.alert:
-            self._say(self.causes.alert(name, decision.alert, self._now, self.ill() - {name}))
-        if decision.resolved:
-            self._say(self.causes.resolved(name, decision.resolved))
-
-    def alert(self, name: str, text: str) -> None:
-        """Something that people have to know and that has no end."""
-        self._say([Telling("critical", name, text, name)])
-
-    def _say(self, tellings: Sequence[Telling]) -> None:
-        for telling in tellings:
-            self.scribe.tell(telling)
 
     def _set_moment(self, charge: Charge) -> None:
         moment = next_moment(charge.watch)
@@ -270,18 +251,6 @@ class Loop:
         if charge.moment == moment and self.charges.get(charge.service.name) is charge:
             charge.moment = None
             self.tell(charge, Tick())
-
-    def _turned(self, charge: Charge, before: Watch) -> None:
-        """It has come into another state."""
-        watch, name = charge.watch, charge.service.name
-        self.changed, charge.since = True, stamp()
-        planned = watch.outage is None and watch.state != "up"
-        self.scribe.state(name, watch.state, watch.wanted, planned=planned, why=watch.why)
-        self.scribe.event(name, watch.state, "" if watch.state in ("up", "starting") else watch.why)
-        if watch.state == "up" and before.state != "up":
-            self._came_up(charge)
-        for call in self.turned:
-            call(charge, before)
 
     def _came_up(self, charge: Charge) -> None:
         charge.settled = charge.wish.generation

@@ -117,7 +117,7 @@ class Patrol:
             charge.settled = wish.generation if first else charge.settled
             if anew or wish.wanted != charge.watch.wanted:
                 self._loop.tell(charge, Wished(wish.wanted, 0.0 if first else COMMAND_TIME))
-                self._loop.changed = True
+                self._loop.news.changed = True
 
     def _take_record(self, charge: Charge, first: bool) -> None:
         record = self._site.state.record(charge.service.name)
@@ -137,7 +137,7 @@ class Patrol:
     def _swept(self, looks: Looks | None, error: BaseException | None) -> None:
         self._sweeping = False
         self.swept_at = stamp()
-        self._loop.changed = True
+        self._loop.news.changed = True
         if looks is None:
             self._loop.scribe.event("", "blind", f"the machine could not be looked at: {error}")
             return

@@ -104,7 +104,7 @@ class Promise:
         fault = str(error) if host is None else self._obstacle(host)
         if fault != self.fault:
             self._loop.scribe.event("", "inventory", f"not taken up: {fault}" if fault else "right again")
-            self._loop.changed = True
+            self._loop.news.changed = True
         self.fault = fault
         if host is not None and fault:
             self._taken = ""  # its commands and folders may come: it is looked at again
@@ -140,7 +140,7 @@ class Promise:
         words = [f"{word} {', '.join(names)}" for word, names in (("new:", new), ("gone:", gone)) if names]
         words += [f"restarted with its new definition: {', '.join(touched)}"] if touched else []
         loop.scribe.event("", "inventory", "; ".join(["taken up", *words]))
-        loop.changed = True
+        loop.news.changed = True
 
     def _redefine(self, charge: Charge, service: Service) -> bool:
         """Has it watched as it is defined now; whether it has to be restarted for that."""
@@ -164,7 +164,7 @@ class Promise:
         elif before.state == "starting" and charge.watch.state in ("down", "unhealthy", "hung", "gave-up"):
             previous, charge.previous = charge.previous, None
             name, why = charge.service.name, charge.watch.why
-            self._loop.alert(name, f"its new definition is not well ({why}); started again as it was before")
+            self._loop.news.alert(name, f"its new definition is not well ({why}); started again as it was before")
             self._redefine(charge, previous)
             charge.previous = None
 

@@ -59,10 +59,9 @@ class Sentry:
         self._keep_guard()
         if abs(_offset() - self._offset) > _JUMP:
             self._offset = _offset()
-            self._loop.scribe.event("", "clock", "the clock of the day was set; nothing is timed by it")
-            self._loop.scribe.watching(anew=True)
+            self._loop.news.watch_anew("clock", "the clock of the day was set; nothing is timed by it")
         if now - self._published >= _PUBLISH_EVERY:
-            self._loop.changed = True
+            self._loop.news.changed = True
         if now - self._watched >= _PUBLISH_EVERY:
             self._watched = now
             self._loop.scribe.watching()
@@ -78,9 +77,9 @@ class Sentry:
         self._loop.scribe.event("", "guard", text)
 
     def _publish(self) -> None:
-        if not self._loop.changed:
+        if not self._loop.news.changed:
             return
-        self._loop.changed = False
+        self._loop.news.changed = False
         self._published = self._loop.clock.last
         services = {name: _reading(charge) for name, charge in self._loop.charges.items()}
         self._post.publish(

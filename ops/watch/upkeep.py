@@ -16,8 +16,7 @@ from ops.operations import public, rotating
 from ops.watch.loop import Loop
 
 _AGAIN = 30.0  # seconds until a log is tried again that could not be rotated
-_MEND_EVERY = 30.0
-_LEAST_FREE = 32 << 20  # bytes; below that, old generations go
+_LEAST_FREE = 32 << 20  # bytes, or a tenth of a small disk; below that, old generations go
 
 
 class Upkeep:
@@ -46,7 +45,8 @@ class Upkeep:
             if self._grown(name, stack.log_size, now):
                 self._begin(name, functools.partial(rotating.rotate_own, self._state, name, stack.log_keep), 0)
         if now >= self._next_mend:
-            self._next_mend = now + _MEND_EVERY
+            services = [one.service for one in self._loop.charges.values()]
+            self._next_mend = now + max(1.0, min((one.interval for one in services), default=30.0))
             running = [one.service for one in self._loop.charges.values() if one.root]
             self._thread(functools.partial(self._mend, running), self._mended)
 
@@ -78,16 +78,17 @@ class Upkeep:
 
     def _mend(self, running: list[Service]) -> dict[str, str]:
         """In the thread: what of the public paths could not be put right, by service."""
-        host, found = self._loop.site.host, {}
+        host, found = self._loop.site.host, {"": ""}
         for service in running:
             record = self._state.record(service.name)
             if record is not None:
                 faults = public.mend(host, self._state, service, record.process.pid, logged=record.run != "")
                 found[service.name] = "; ".join(faults)
         names = [*(service.name for service in host.services), *rotating.OWN]
-        free = os.statvfs(self._state.path)
-        if free.f_bavail * free.f_frsize < _LEAST_FREE:
-            gone = make_room([self._state.log(name) for name in names], _LEAST_FREE)
+        disk = os.statvfs(self._state.path)
+        lacking = min(_LEAST_FREE, disk.f_blocks * disk.f_frsize // 10) - disk.f_bavail * disk.f_frsize
+        if lacking > 0:
+            gone = make_room([self._state.log(name) for name in names], lacking)
             found[""] = f"the disk is full; {gone >> 20} MiB of old logs were dropped" if gone else "the disk is full"
         return found
 

@@ -1,7 +1,7 @@
 """This toolkit: a project of its own, the real `inv`, and the monitor and guard that `inv start` leaves behind.
 
 What it is told is what is shipped: the first service has the probe of recon-api (every 2 s, timeout 2 s), the others
-that of the remaining services (every 10 s, timeout 5 s), all of them grace 4 and start_time 2.
+that of the remaining services (every 10 s, timeout 5 s), two of five are critical, all have grace 4 and start_time 2.
 """
 
 from __future__ import annotations
@@ -70,8 +70,9 @@ class Ours(Peer):
     def _said(self, place: int, service: Service) -> dict[str, Any]:
         every = self.setting.interval or (2 if place == 0 else 10)
         probe = {"http": "/health", "json": {"status": "healthy"}, "every": every, "timeout": min(every, 5)}
-        told = {"command": service.argv(), "port": service.port, "health": [probe], "grace": 4, "start_time": 2}
-        return {**told, "critical": True} if place == 0 else told
+        times = {"grace": 4, "start_time": 2}
+        critical = is_critical(place)
+        return {"command": service.argv(), "port": service.port, "critical": critical, "health": [probe], **times}
 
     def folder(self) -> Path:
         return self.home / "project"
@@ -126,6 +127,11 @@ class Ours(Peer):
         """Seconds until the first service serves again whatever happens to it, as `inv check-inventory` computes it."""
         host = reach.here(inventory.load(self.folder() / "inventory.yaml"))
         return float(host.services[0].worst_case() or 0)
+
+
+def is_critical(place: int) -> bool:
+    """Whether the service at that place is critical."""
+    return place % 5 < 2
 
 
 def _pid(process: Mapping[str, Any] | None) -> int:

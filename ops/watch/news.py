@@ -1,0 +1,82 @@
+"""What is told of the watch: changes of state to the history, what people have to know as alerts.
+
+Knows: which change is worth which line. Must not know: how it came about, where lines are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ops.memory.files import now as stamp
+from ops.model import Service
+from ops.watch.causes import Causes, Telling
+from ops.watch.charge import Charge
+from ops.watch.policy import Decision, Watch
+from ops.watch.scribe import Scribe
+
+
+class News:
+    """Tells a scribe, for a loop. `changed`: whether something happened since the readings were published."""
+
+    def __init__(self, scribe: Scribe) -> None:
+        self.changed = True
+        self._scribe = scribe
+        self._causes = Causes({})
+        self._charges: Mapping[str, Charge] = {}
+
+    def settle(self, charges: Mapping[str, Charge], services: Sequence[Service]) -> None:
+        """These are watched from now on."""
+        needs = {service.name: service.needs for service in services}
+        critical = {service.name for service in services if service.critical}
+        self._charges, self._causes = charges, Causes(needs, critical, self._causes)
+
+    def ill(self) -> set[str]:
+        """The services that are wanted and do not serve."""
+        return {name for name, charge in self._charges.items() if charge.watch.outage is not None}
+
+    def turned(self, charge: Charge, before: Watch, now: float) -> None:
+        """A watch has changed."""
+        watch, name = charge.watch, charge.service.name
+        if watch.state != before.state or watch.wanted != before.wanted:
+            self.changed, charge.since = True, stamp()
+            self._write_state(name, watch)
+            self._scribe.event(name, watch.state, "" if watch.state in ("up", "starting") else watch.why)
+        if before.outage is None and watch.outage is not None:
+            self._say(self._causes.began(name, now))
+
+    def decided(self, charge: Charge, decision: Decision, now: float) -> None:
+        """The policy has decided."""
+        name = charge.service.name
+        if decision.do == "restart":
+            self._scribe.event(name, "restart", decision.why)
+        if decision.alert:
+            self._say(self._causes.alert(name, decision.alert, now, self.ill() - {name}))
+        if decision.resolved:
+            self.resolved(name, decision.resolved)
+
+    def resolved(self, name: str, why: str) -> None:
+        """What was to be told of a service is over."""
+        self._say(self._causes.resolved(name, why))
+
+    def tick(self, now: float) -> None:
+        """A second has passed."""
+        self._say(self._causes.tick(now, self.ill()))
+
+    def watch_anew(self, kind: str, why: str) -> None:
+        """What lies before this moment was not watched: the history is told so, and where everything stands."""
+        self._scribe.event("", kind, why)
+        self._scribe.watching(anew=True)
+        for name, charge in self._charges.items():
+            self._write_state(name, charge.watch)
+
+    def alert(self, name: str, text: str) -> None:
+        """Something that people have to know and that has no end."""
+        self._say([Telling("critical", name, text, name)])
+
+    def _write_state(self, name: str, watch: Watch) -> None:
+        planned = watch.outage is None and watch.state != "up"
+        self._scribe.state(name, watch.state, watch.wanted, planned=planned, why=watch.why)
+
+    def _say(self, tellings: Sequence[Telling]) -> None:
+        for telling in tellings:
+            self._scribe.tell(telling)
