@@ -28,6 +28,8 @@ from ops.memory.files import now, read_json, write_atomically
 from ops.memory.trust import parse
 from ops.model import Process
 
+_A_LOOK = 0.2  # seconds; whoever only looks whether it is held holds it for an instant
+
 Watcher = Literal["monitor", "guard"]
 
 
@@ -84,8 +86,8 @@ class Watchpost:
         return self._write(f"{watcher}.json", asdict(Post(process, now())))
 
     def lock(self, watcher: Watcher, by: str) -> contextlib.AbstractContextManager[int]:
-        """Held by the one that watches, for life. LockHeld at once, naming the holder, when there is one."""
-        return locks.held(self._file(f"{watcher}.lock"), self._instead, 0.0, by)
+        """Held by the one that watches, for life. LockHeld soon, naming the holder, when there is one."""
+        return locks.held(self._file(f"{watcher}.lock"), self._instead, _A_LOOK, by)
 
     def manned(self, watcher: Watcher = "monitor") -> bool:
         """Whether one holds its lock now."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from dataclasses import replace
 
 from ops.errors import OpsError
 from ops.host import death, process
@@ -84,7 +85,7 @@ def stop(site: Site) -> Outcome:
         "monitor-stop",
         lambda: _watchers(Watchpost(site.state.path)),
         _plan_stop,
-        lambda seen, plan: _carry_out_stop(site, plan),
+        lambda seen, plan: _carry_out_stop(site, seen, plan),
     )
     return converge(site, thing)
 
@@ -96,10 +97,14 @@ def _watchers(post: Watchpost) -> list[Process]:
 def _plan_stop(seen: list[Process]) -> Plan:
     if not seen:
         return Plan("wait", "down", "down", "none runs")
-    return Plan("end", "up", "down", f"ending {', '.join(f'pid {one.pid}' for one in seen)}; services run on")
+    return Plan("end", "up", "down", f"ending {_named(seen)}")
 
 
-def _carry_out_stop(site: Site, plan: Plan) -> Outcome:
+def _named(seen: list[Process]) -> str:
+    return " and ".join(f"pid {one.pid}" for one in seen)
+
+
+def _carry_out_stop(site: Site, seen: list[Process], plan: Plan) -> Outcome:
     post = Watchpost(site.state.path)
     recorded = post.want(False, site.by)  # before either ends, else they would bring one another back
     for watcher in ("guard", "monitor", "guard"):  # a monitor may have brought its guard back in between
@@ -109,6 +114,9 @@ def _carry_out_stop(site: Site, plan: Plan) -> Outcome:
             f"it is down, but that it should stay down could not be recorded in {site.state.path}",
             next=f"free some space (df -h {site.state.path}), then: inv monitor-stop",
         )
+    if plan.do == "end":
+        more = "; services run on" if site.task == "monitor-stop" else ""
+        plan = replace(plan, why=f"ended {_named(seen)}{more}")
     return plan.outcome(NAME, "monitor-stop")
 
 

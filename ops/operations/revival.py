@@ -24,6 +24,7 @@ from ops.operations import tree
 from ops.operations.sight import Sight, Surroundings, age_of, owners, see
 from ops.operations.site import Site
 
+_A_LOOK = 0.02  # seconds; whoever only looks whether the lock is held holds it for an instant
 SOON = 0.1  # seconds until it is tried again when somebody holds the lock
 _LATER = 1.0  # seconds while a command is at it
 
@@ -44,7 +45,7 @@ def revive(site: Site, service: Service, ill: Process | None, known: int) -> Rev
     is left alone. `known` is the generation of the wish that the service was last seen well under: with a newer one,
     the command that wished it goes first while it lives."""
     try:
-        with site.state.changing(service.name, 0.0, site.by):
+        with site.state.changing(service.name, _A_LOOK, site.by):
             return _revive(site, service, ill, known)
     except LockHeld as error:
         return Revival("other", error.seen, patience=SOON)

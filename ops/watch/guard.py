@@ -59,12 +59,14 @@ class Care:
         self._launched_at = -_CALM
         self._failures = 0
         self._next = 0.0
+        self._seen = False  # whether there ever was one
 
     def look(self) -> Process | None:
         """Brings it back when it is dead or silent; whom to watch, when it lives."""
         one = watched.who(self._post, self._other)
         if one is None:
             return self._bring_back()
+        self._seen = True
         if time.monotonic() - self._launched_at > _CALM:
             self._failures = 0
         if self._silence.seconds(self._post.beaten(self._other)) >= watched.SILENT_AFTER:
@@ -88,7 +90,7 @@ class Care:
         self._failures += 1
         self._next = moment + (0.0 if self._failures < 2 else min(0.25 * 2.0**self._failures, _LONGEST))
         self._launched_at = moment
-        self._tell(f"the {self._other} is gone: brought back")
+        self._tell(f"the {self._other} is gone: brought back" if self._seen else f"launching the {self._other}")
         try:
             self._launched = watchers.launch(self._other, self._folder, self._inventory)
         except OpsError as error:
