@@ -27,7 +27,7 @@ from ops.model import Process
 from ops.model import Stack as StackNoun
 from ops.operations import watched
 from tests.scene import NOBODY, as_root, bystander, ended, identified, on_linux, recorded
-from tests.stack import PYTHON, TINY, Stack
+from tests.stack import PYTHON, Stack
 from tests.waiting import until
 
 BACK = 20.0  # seconds that a busy machine may need for what takes one

@@ -11,12 +11,9 @@ import gzip
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -426,39 +423,29 @@ def a_folder(path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["garbage", "a folder", "read-only"])
 def test_law_7_a_broken_history_disturbs_nobody(stack: Stack, how: str) -> None:
+    """It breaks under a monitor, which is killed then: so the next one meets it from its beginning on."""
     stack.tiny("api")
     monitored(stack)
     path = stack.state / "history.db"
     until(path.exists)
-    monitor = stack.watcher("monitor")
     with contextlib.ExitStack() as undone:
         if how == "read-only":
             undone.enter_context(mounted(path, "--bind", str(path)))
             subprocess.run(["mount", "-o", "remount,ro,bind", str(path)], check=True)
         else:
-            for end in ("-wal", "-shm"):
-                path.with_name(path.name + end).unlink(missing_ok=True)
             {"garbage": garbage, "a folder": a_folder}[how](path)
+        monitor = stack.watcher("monitor")
+        process.send(monitor, signal.SIGKILL)
+        until(lambda: watching(stack) not in (None, monitor), 30)
         one = recorded(stack)
         process.send(one, signal.SIGKILL)
         until(lambda: recorded(stack) != one and answers(stack, "api"), 20)
-        command = {"garbage": ["start"], "a folder": ["restart-one", "api"], "read-only": ["reset"]}[how]
-        stack.ok(*command)
+        stack.ok(*{"garbage": ["start"], "a folder": ["restart-one", "api"], "read-only": ["reset"]}[how])
         stack.ok("health")
-        wrong = {"garbage": "put aside", "a folder": "history", "read-only": "history not kept"}[how]
-        until(lambda: wrong in events(stack), 20)
-        report = stack.inv("report")
-        assert "Traceback" not in report.out + report.err
-        if how == "a folder":
-            assert report.code == 1
-            assert "history.db cannot be read" in report.err
-            assert "next:" in report.err
-        else:
-            assert report.code == 0, str(report)
-        if how != "read-only":  # a reset has a monitor of its own
-            assert stack.watcher("monitor") == monitor
-        if how == "a folder":
-            shutil.rmtree(path)
-            until(lambda: "history kept again" in events(stack), 30)
-            stack.ok("report")
+        wrong = "history not kept: .*" + ("read-?only" if how == "read-only" else "put aside as")
+        until(lambda: re.search(wrong, events(stack)), 20)
+        report = stack.ok("report")
+        assert "Traceback" not in report.err
+        if how == "read-only":
+            assert stack.watcher("monitor")
         stack.end()  # before what is mounted goes

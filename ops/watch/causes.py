@@ -16,7 +16,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-AT_ONCE = 2.0  # seconds within which failures count as one event
+AT_ONCE = 0.5  # seconds within which failures count as one event
 _MANY = 3
 _LINGER = 15.0  # seconds that a dependent has to come back by itself once its need is well
 

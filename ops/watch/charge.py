@@ -5,6 +5,7 @@ Knows: its process, when each of its probes is asked next. Must not know: what r
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 
 from ops.host.probes import Inquiry
@@ -48,6 +49,7 @@ class Charge:
     moment: float | None = None  # when the policy wants to be asked again
     pause: float = _FIRST_PAUSE
     checked_at: str | None = None
+    failing_since: float | None = None  # when the first of the failed askings began, seconds since the epoch
     revived: bool = False  # it was started anew and is not up yet
     since: str = ""  # when it came into its state, ISO 8601
     cpu: tuple[float, float] | None = None  # CPU seconds used, and the moment of that
@@ -58,9 +60,16 @@ class Charge:
         pause, self.pause = self.pause, min(self.pause * 1.3, _LONGEST_PAUSE)
         return pause
 
+    def heard(self, one: Round, reading: Reading) -> None:
+        """Remembers since when it does not answer well: what clients felt began then, not when it was believed."""
+        if one.probe.restart and reading.ok:
+            self.failing_since = None
+        elif one.probe.restart and reading.ok is False and self.failing_since is None:
+            self.failing_since = time.time() - reading.seconds
+
     def begin_again(self) -> None:
         """A new process: ask soon, ask nothing twice."""
-        self.pause = _FIRST_PAUSE
+        self.pause, self.failing_since = _FIRST_PAUSE, None
         for one in self.rounds:
             one.cancel()
             one.reading = None

@@ -211,6 +211,7 @@ class Loop:
 
     def _answered(self, charge: Charge, one: Round, reading: ProbeReading) -> None:
         charge.checked_at = stamp()
+        charge.heard(one, reading)
         if reading.ok:
             self.scribe.sample(charge.service.name, seconds=reading.seconds)
         needs = [self.charges[need] for need in charge.service.needs if need in self.charges]

@@ -39,7 +39,8 @@ class News:
         watch, name = charge.watch, charge.service.name
         if watch.state != before.state or watch.wanted != before.wanted:
             self.changed, charge.since = True, stamp()
-            self._write_state(name, watch)
+            ill = watch.state in ("hung", "unhealthy") and before.state == "up"
+            self._write_state(name, watch, charge.failing_since if ill else None)
             self._scribe.event(name, watch.state, "" if watch.state in ("up", "starting") else watch.why)
         if before.outage is None and watch.outage is not None:
             self._say(self._causes.began(name, now))
@@ -73,9 +74,9 @@ class News:
         """Something that people have to know and that has no end."""
         self._say([Telling("critical", name, text, name)])
 
-    def _write_state(self, name: str, watch: Watch) -> None:
+    def _write_state(self, name: str, watch: Watch, since: float | None = None) -> None:
         planned = watch.outage is None and watch.state != "up"
-        self._scribe.state(name, watch.state, watch.wanted, planned=planned, why=watch.why)
+        self._scribe.state(name, watch.state, watch.wanted, planned=planned, why=watch.why, at=since)
 
     def _say(self, tellings: Sequence[Telling]) -> None:
         for telling in tellings:

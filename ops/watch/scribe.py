@@ -63,9 +63,12 @@ class Scribe:
 
         self._jobs.put((_SOON, write))
 
-    def state(self, service: str, state: ServiceState, wanted: Wanted, *, planned: bool, why: str) -> None:
-        at = time.time()
-        self._jobs.put((_SOON, lambda: self._history.state(at, service, state, wanted, planned, why)))
+    def state(
+        self, service: str, state: ServiceState, wanted: Wanted, *, planned: bool, why: str, at: float | None = None
+    ) -> None:
+        """It came into a state, now or at a moment before."""
+        moment = time.time() if at is None else at
+        self._jobs.put((_SOON, lambda: self._history.state(moment, service, state, wanted, planned, why)))
 
     def sample(self, service: str, **values: Any) -> None:
         """A response time, or the use of the machine."""
