@@ -84,16 +84,16 @@ def test_f01_f04_whatever_dies_however_it_dies_is_back_and_the_report_says_so(st
     web = root(stack, "web")
     process.send(web, signal.SIGUSR2)  # a clean exit 0
     second = back(stack, web, "web")
-    assert lines(stack, "monitor", " web restart", "died: exit 0") or lines(stack, "monitor", " web down")
-    for name in ("api", "worker"):
-        assert restarts(stack, name) == 1
+    assert lines(stack, "monitor", " web restart", "died: exit 0")
+    assert [restarts(stack, name) for name in ("api", "web", "worker")] == [1, 2, 1]
+    assert restarts(stack, "dark") <= 2, "the second finds the one in the background"
     until(lambda: len(stack.running("web")) == 2, PATIENCE)  # f12: children in sessions of their own are cleaned up
     assert {second} < set(stack.running("web"))
     assert not any(critical(stack, name) for name in stack.services)
-    time_lost = kpi(stack)
-    assert (time_lost["outages"], time_lost["restarts"]) == (1, 1), time_lost
-    assert 0 < time_lost["recovery_worst"] < 5 and time_lost["recovery_median"] == time_lost["recovery_worst"]
-    assert kpi(stack, "web")["outages"] == 2
+    until(lambda: kpi(stack, "web")["outages"] == 2, PATIENCE, every=0.5)  # a report may be some seconds behind
+    found = kpi(stack)
+    assert (found["outages"], found["restarts"]) == (1, 1), found
+    assert 0 < found["recovery_worst"] < 5 and found["recovery_median"] == found["recovery_worst"]
     assert stack.ok("health", "--json").document["healthy"]
 
 
@@ -125,7 +125,8 @@ def test_f02_a_crash_loop_is_given_up_and_a_critical_one_tried_on_more_slowly(st
     until(lambda: len(spawned("vital")) >= 4, PATIENCE)
     assert len(spawned("api")) == 2, "the first at once, and one attempt"
     pauses = [later - sooner for sooner, later in zip(spawned("vital")[:-1], spawned("vital")[1:], strict=True)]
-    assert pauses[0] >= 0.2 and pauses[1] >= 2 and pauses[2] >= 3, f"2 s, then the 3 of its retry_max: {pauses}"
+    # Two seconds, then the three of its retry_max, as its own clock has it: the first of two may have been slow.
+    assert pauses[0] < pauses[1] < pauses[2] and pauses[1] > 1.5 and pauses[2] > 2.5, pauses
     assert len(critical(stack)) == len(critical(stack, "vital")) == 1
     assert "given up after 2 restarts: died: exit 1" in critical(stack)[0]
     program.write_text(well)
@@ -146,7 +147,7 @@ def test_f03_a_slow_crash_loop_spends_its_attempts_too(stack: Stack) -> None:
     log = (stack.state / "logs" / "api.log").read_text()
     assert log.count("listening") == 5, "the command's, the first at once, three attempts"
     assert len(lines(stack, "monitor", " api up")) >= 3, "it was well in between"
-    assert len(critical(stack)) == 1 and not resolved(stack)
+    assert len(until(lambda: critical(stack), PATIENCE)) == 1 and not resolved(stack)
     assert not stack.running()
 
 
@@ -154,8 +155,8 @@ def test_f03_a_slow_crash_loop_spends_its_attempts_too(stack: Stack) -> None:
 
 
 def test_f05_a_stopped_service_serves_again_within_its_computed_worst_case(stack: Stack) -> None:
-    stack.tiny("deaf", "--deaf", grace=1, start_time=6)  # a stopped one keeps TERM pending, this one for ever
-    stack.tiny("api", grace=4, start_time=3)
+    stack.tiny("deaf", "--deaf", grace=1, start_time=9)  # a stopped one keeps TERM pending, this one for ever
+    stack.tiny("api", grace=4, start_time=6)
     watched(stack)
     worst = {}
     for one in stack.ok("check-inventory", "--json").document["outcomes"]:
@@ -264,25 +265,25 @@ def test_f06_f07_f09_wrong_and_missing_answers_restart_and_a_blip_does_not(stack
     stack.tiny("ill")
     watched(stack)
     before = {name: root(stack, name) for name in stack.services}
-    mode["blip"].write_text("blip")
     stack.fault("wrong", "degraded")
     assert stack.get("wrong", "/health")[0] == 200
-    back_again = until(lambda: (one := root(stack, "wrong")) != before["wrong"] and one, PATIENCE)
-    until(lambda: state(stack, "wrong") == "up", PATIENCE)
-    assert process.alive(back_again)
     process.send(before["ill"], signal.SIGUSR1)
-    back(stack, before["ill"], "ill")
-    mode["hang"].write_text("hang")
+    for name, path in mode.items():
+        path.write_text(name)
     until(lambda: not process.alive(before["hang"]), PATIENCE)
     mode["hang"].unlink()
-    back(stack, before["hang"], "hang")
+    for name in ("hang", "ill"):
+        back(stack, before[name], name)
+    until(lambda: root(stack, "wrong") != before["wrong"] and state(stack, "wrong") == "up", PATIENCE)
+    assert process.alive(root(stack, "wrong"))
     assert lines(stack, "monitor", " hang hung") and lines(stack, "monitor", " ill unhealthy", "500")
     assert lines(stack, "monitor", " wrong unhealthy", "degraded")
     assert not mode["blip"].exists(), "the failing answer was never asked for"
     checked = reading(stack, "blip")["checked_at"]
     until(lambda: reading(stack, "blip")["checked_at"] != checked, PATIENCE)
     assert root(stack, "blip") == before["blip"] and restarts(stack, "blip") == 0
-    assert not lines(stack, "monitor", " blip unhealthy") and not lines(stack, "alerts", "CRITICAL")
+    assert not lines(stack, "monitor", " blip unhealthy")
+    assert not any(critical(stack, name) for name in stack.services)
 
 
 def test_a_service_above_its_max_rss_is_restarted_gracefully(stack: Stack) -> None:
@@ -426,7 +427,6 @@ def test_restart_one_and_kill_port_are_not_doubled_and_kill_port_names_the_new_p
     log = stack.state / "logs" / "api.log"
     before, worker = root(stack), root(stack, "worker")
     stack.ok("restart-one", "api", "restart-one", "worker")
-    sweeps(stack)
     assert root(stack) != before and root(stack, "worker") != worker
     assert log.read_text().count("listening") == 2 and len(stack.running()) == 2
     assert restarts(stack) == restarts(stack, "worker") == 0

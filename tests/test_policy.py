@@ -995,6 +995,42 @@ def test_a_restart_that_was_due_is_forgotten_by_hold() -> None:
     )
 
 
+def test_a_planned_restart_that_takes_long_is_told() -> None:
+    story(
+        replace(PLAIN, max_rss=500 * MIB),
+        "0 found ready",
+        "10 used 600 -> restart",
+        "14 died TERM = down",
+        "44 tick -> alert not back within 30 s",
+        "50 started",
+        "51 ok health -> resolved = up",
+    )
+    story(
+        replace(PLAIN, max_rss=500 * MIB),
+        "0 found ready",
+        "10 used 600 -> restart",
+        "14 died TERM = down",
+        "15 started",
+        "16 ok health = up",
+        "44 tick",
+    )
+
+
+def test_in_an_outage_nobody_has_patience() -> None:
+    story(
+        PLAIN,
+        "0 found ready",
+        "1 died x -> restart",
+        "2 started",
+        "3 died x, patience 15 = down",
+        "11 tick -> restart",
+    )
+
+
+def test_a_definition_that_changes_while_it_starts_does_not_spin_the_clock() -> None:
+    story(PLAIN, "0 found", "1 redefined -> restart", "61 tick = starting", "70 started", "71 ok health = up")
+
+
 def test_a_stop_during_a_restart_holds() -> None:
     story(PLAIN, "0 found ready", "1 died x -> restart", "2 want down", "3 started", "4 died TERM = down", "9999 tick")
 

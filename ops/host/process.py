@@ -333,13 +333,14 @@ def describe(pid: int) -> str:
     return f"pid {pid} ({shown}), user {user_name(owner(pid))}"
 
 
-def send(process: Process, number: int) -> bool:
+def send(process: Process, number: int, *, above: bool = False) -> bool:
     """Signals this very process; False when it is no longer there.
 
     Its identity is compared after a pidfd is held, so that a pid used again in between is not hit. PermissionError
-    when it may not be signalled: another user's, pid 1, or an ancestor of this command.
+    when it may not be signalled: another user's, pid 1, or an ancestor of this command. `above`: it may be an
+    ancestor, as a monitor is of the guard that it has launched.
     """
-    if process.pid in ancestors():
+    if process.pid in ({0, 1} if above else ancestors()):
         raise PermissionError(f"{describe(process.pid)} is pid 1 or runs this very command")
     if not hasattr(os, "pidfd_open"):
         return _send_by_pid(process, number)

@@ -71,7 +71,12 @@ class Watchpost:
         """Records it, unless it is said already; whether it is recorded."""
         if self.wish().up is up:
             return True
-        return self._write("monitor.wish", asdict(MonitorWish(up, by, now())), fsync=True)
+        if self._write("monitor.wish", asdict(MonitorWish(up, by, now())), fsync=True):
+            return True
+        if up:  # on a full disk: nothing said means the same
+            with contextlib.suppress(OSError):
+                os.unlink(self._file("monitor.wish"))
+        return up and self.wish().up is None
 
     # -- who watches ------------------------------------------------------------------------------------------
 

@@ -55,7 +55,8 @@ def _carry_out_start(site: Site, plan: Plan) -> Outcome:
     if plan.do == "wait":
         return plan.outcome(NAME, "monitor-start")
     _end(site, post, "guard")
-    _end(site, post, "monitor")
+    if plan.do == "restart":  # else one that is there by now is another start's
+        _end(site, post, "monitor")
     site.waiting(NAME, "its first heartbeat")
     launched = launch("monitor", site.state.path, site.inventory)
     one = _await_watch(site, post, launched)

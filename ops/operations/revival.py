@@ -32,12 +32,14 @@ _LATER = 1.0  # seconds while a command is at it
 @dataclass(frozen=True)
 class Revival:
     """How it went: started (`root` is the new process, or one that somebody else has started); failed; taken: a
-    stranger has its port; other: it is somebody else's turn, look again after `patience` seconds."""
+    stranger has its port; other: it is somebody else's turn, look again after `patience` seconds. `ready`: what runs
+    was well before, so its next probes judge it, not a start deadline."""
 
     result: Literal["started", "failed", "taken", "other"]
     why: str = ""
     root: Process | None = None
     patience: float = 0.0
+    ready: bool = False
 
 
 def revive(site: Site, service: Service, ill: Process | None, known: int) -> Revival:
@@ -69,7 +71,7 @@ def _look_and_launch(site: Site, service: Service, ill: Process | None) -> Reviv
     sight = see(site.state, service, Surroundings(site.host, site.state), locked=True)
     if sight.root is not None and sight.root != ill:
         tree.adopt(site, service, sight)
-        return Revival("started", "runs already", sight.root)
+        return Revival("started", "runs already", sight.root, ready=sight.ready)
     if sight.state == "foreign":
         return Revival("taken", owners(sight.strangers))
     if sight.elsewhere:
@@ -86,7 +88,8 @@ def _may_be_coming(service: Service, sight: Sight) -> bool:
     record = sight.record
     if record is None or record.ready_at or service.port is None:
         return False
-    return time.time() - _moment(record.started_at) < service.start_time
+    passed = time.time() - _moment(record.started_at)
+    return 0 <= passed < service.start_time  # not for a day, when the clock was set back by one
 
 
 def _launched(site: Site, service: Service, before: Sight) -> Revival:

@@ -18,6 +18,7 @@ from typing import Literal
 
 AT_ONCE = 0.5  # seconds within which failures count as one event
 _MANY = 3
+_NAMED = 12  # of them at most
 _LINGER = 15.0  # seconds that a dependent has to come back by itself once its need is well
 
 
@@ -32,7 +33,7 @@ class Telling:
 
 
 class Causes:
-    """Remembers what was told. All methods give what is to be told now."""
+    """Remembers what was told. The methods give what is to be told now."""
 
     def __init__(
         self, needs: Mapping[str, Sequence[str]], critical: Collection[str] = (), before: Causes | None = None
@@ -45,22 +46,20 @@ class Causes:
         self._recent: list[tuple[float, str]] = before._recent if before else []
         self._mass: set[str] = before._mass if before else set()  # who is still ill of those that failed at once
         self._failed: set[str] = before._failed if before else set()  # all of those
+        self._untold: set[str] = before._untold if before else set()  # those of an event that is still gathering
 
-    def began(self, service: str, now: float) -> list[Telling]:
-        """A service has begun to be ill."""
+    def began(self, service: str, now: float) -> None:
+        """A service has begun to be ill. Nothing is told of it yet: with the next tick it is seen who all fell ill."""
         self._recent = [(at, name) for at, name in self._recent if now - at <= AT_ONCE and name != service]
         self._recent.append((now, service))
         names = {name for _, name in self._recent}
         known = bool(self._mass & names)
         if not known and len(names) < max(_MANY, (len(self._needs) + 1) // 2):
-            return []
+            return
         self._mass |= names
         self._failed |= names
-        if known:
-            return []
-        shown = ", ".join(sorted(names, key=lambda name: (name not in self._critical, name))[:12])
-        more = f" and {len(names) - 12} more" if len(names) > 12 else ""
-        return [Telling("critical", "", f"{len(names)} services failed at once: {shown}{more}", "mass")]
+        if not known or self._untold:
+            self._untold |= names
 
     def alert(self, service: str, text: str, now: float, ill: Collection[str]) -> list[Telling]:
         """Something of a service has to be told."""
@@ -80,7 +79,10 @@ class Causes:
     def tick(self, now: float, ill: Collection[str]) -> list[Telling]:
         """Time has passed."""
         found: list[Telling] = []
-        if self._mass and not self._mass & set(ill):
+        if self._untold:
+            found.append(Telling("critical", "", self._at_once(self._untold), "mass"))
+            self._untold = set()
+        elif self._failed and not self._mass & set(ill):
             found.append(Telling("resolved", "", f"all {len(self._failed)} are well again", "mass"))
             self._failed = set()
         self._mass &= set(ill)
@@ -93,6 +95,11 @@ class Causes:
                 del self._held_back[service]
                 found += self._tell(service, text)
         return found
+
+    def _at_once(self, names: Collection[str]) -> str:
+        shown = ", ".join(sorted(names, key=lambda name: (name not in self._critical, name))[:_NAMED])
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        return f"{len(names)} services failed at once: {shown}{more}"
 
     def _tell(self, service: str, text: str) -> list[Telling]:
         self._told.add(service)

@@ -71,7 +71,7 @@ class Care:
             self._failures = 0
         if self._silence.seconds(self._post.beaten(self._other)) >= watched.SILENT_AFTER:
             self._tell(f"the {self._other}, pid {one.pid}, is silent: ended")
-            process.send(one, signal.SIGKILL)
+            process.send(one, signal.SIGKILL, above=True)  # it may have launched this watcher
             death.gone([one.pid], 2.0)
             return self._bring_back()
         return one

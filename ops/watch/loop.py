@@ -295,6 +295,8 @@ class Loop:
             alive = self.attach(charge, revival.root)
             charge.revived = True
             self.tell(charge, Acted("started"))
+            if revival.ready:
+                self.tell(charge, Found(ready=True))
             self.ask_soon(charge)
             if not alive:
                 self.died(charge, how(spawn.reap(revival.root.pid)))

@@ -65,6 +65,9 @@ def _watch(host: Host, state: State, scribe: Scribe, inventory: str, fault: str,
     followed = promise.Promise(loop, inventory, kept, fault)
     Upkeep(loop)
     Sentry(loop, patrol, followed, inventory if guarded else "").sign_on()
+    if guarded and Watchpost(state.path).wish().up is False:  # monitor-stop came while this one was being launched
+        scribe.close(5.0)
+        return 0
     patrol.begin()
     ended = loop.run()
     scribe.event("", "monitor", f"ends ({signal.Signals(ended).name}); services run on")

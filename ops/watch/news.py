@@ -43,7 +43,7 @@ class News:
             self._write_state(name, watch, charge.failing_since if ill else None)
             self._scribe.event(name, watch.state, "" if watch.state in ("up", "starting") else watch.why)
         if before.outage is None and watch.outage is not None:
-            self._say(self._causes.began(name, now))
+            self._causes.began(name, now)
 
     def decided(self, charge: Charge, decision: Decision, now: float) -> None:
         """The policy has decided."""

@@ -177,7 +177,7 @@ class Patrol:
         except LockHeld:
             return
         self._loop.scribe.event(service.name, "adopted", f"pid {root.pid}")
-        self._loop.found(charge, root, ready=False, anew=True)
+        self._loop.found(charge, root, ready=sight.ready, anew=True)
 
     def _take_use(self, charge: Charge, sight: Sight) -> None:
         moment = time.monotonic()

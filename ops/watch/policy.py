@@ -134,7 +134,7 @@ def _found(watch: Watch, reading: Found, now: float) -> Watch:
 
 def _died(watch: Watch, reading: Died, now: float) -> Watch:
     if watch.acting:  # the restart under way has ended it
-        return _in_state(watch, "down", now)
+        return replace(_in_state(watch, "down", now), outage=_outage(watch, now))
     if watch.state == "gave-up":
         return watch
     watch = replace(watch, doubts={}, why=reading.why)
@@ -255,8 +255,11 @@ def _starting(watch: Watch, now: float) -> Watch:
 
 def _ailing(watch: Watch, why: str, now: float) -> Watch:
     """Not well, but no reason to restart it: seen, alerted, left alone."""
-    outage = now if watch.outage is None and watch.wanted == "up" else watch.outage
-    return replace(_in_state(watch, "unhealthy", now), why=why, outage=outage)
+    return replace(_in_state(watch, "unhealthy", now), why=why, outage=_outage(watch, now))
+
+
+def _outage(watch: Watch, now: float) -> float | None:
+    return now if watch.outage is None and watch.wanted == "up" else watch.outage
 
 
 def _failed(watch: Watch, state: ServiceState, why: str, now: float) -> Watch:

@@ -41,9 +41,10 @@ class Upkeep:
                 job = functools.partial(self._rotate, charge.service)
                 self._begin(name, job, charge.service.log_keep)
         stack = self._loop.site.host.stack
+        keep = stack.log_keep
         for name in rotating.OWN:
             if self._grown(name, stack.log_size, now):
-                self._begin(name, functools.partial(rotating.rotate_own, self._state, name, stack.log_keep), 0)
+                self._begin(name, functools.partial(rotating.rotate_own, self._state, name, keep), keep)
         if now >= self._next_mend:
             services = [one.service for one in self._loop.charges.values()]
             self._next_mend = now + max(1.0, min((one.interval for one in services), default=30.0))
