@@ -41,15 +41,17 @@ class Probe:
     json: Any = None  # a subset the answer must contain
     header: Mapping[str, str] = field(default_factory=dict)  # headers the answer must carry
     command: tuple[str, ...] = ()
+    nth: int = 1  # of those of its service that are called the same; all else goes by the name
 
     @property
     def name(self) -> str:
-        """What people call it: `GET /recon/health`, `tcp 5103`, `command check.sh`."""
+        """What people call it: `GET /recon/health`, `tcp 5103`, `command check.sh`, `GET / (2)`."""
+        nth = f" ({self.nth})" if self.nth > 1 else ""
         if self.kind == "http":
-            return f"{self.method} {self.target}"
+            return f"{self.method} {self.target}{nth}"
         if self.kind == "tcp":
-            return f"tcp {self.target}"
-        return "command " + " ".join(self.command)
+            return f"tcp {self.target}{nth}"
+        return "command " + " ".join(self.command) + nth
 
 
 @dataclass(frozen=True)

@@ -168,7 +168,7 @@ class Stack:
 
     def watcher(self, kind: str = "monitor") -> Process:
         """The one monitor or guard; AssertionError when there is none or more than one."""
-        (one,) = [one for one in self.watchers() if f"ops.watch\0{kind}\0".encode() in _command_line(one.pid)]
+        (one,) = [one for one in self.watchers() if f"\0{kind}\0--state\0".encode() in _command_line(one.pid)]
         return one
 
     def pid(self, name: str = "api") -> int:

@@ -20,7 +20,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "frontend": ("overview",),
     "mailer": (),
 }
-LONELY = {name: () for name in ("a", "b", "c", "d", "e", "f", "g")}
+LONELY: dict[str, tuple[str, ...]] = dict.fromkeys("abcdefg", ())
 
 
 def said(tellings: list[Telling]) -> list[tuple[str, str]]:
@@ -181,6 +181,7 @@ class Histories(RuleBasedStateMachine):
         self.causes = Causes(NEEDS, {"recon"})
         self.now = 1000.0
         self.ill: dict[str, float] = {}  # since when
+        self.seen_ill: dict[str, float] = {}  # the same; who was well between two ticks has not come back
         self.alerted: set[str] = set()
         self.open: set[str] = set()  # told critical and not resolved; "" is the mass
         self.unexplained: dict[str, float] = {}  # since when no need of it is ill, of those alerted and ill
@@ -207,6 +208,7 @@ class Histories(RuleBasedStateMachine):
         self.now += later
         name = data.draw(st.sampled_from(sorted(NEEDS.keys() - self.ill.keys())))
         self.ill[name] = self.now
+        self.seen_ill.setdefault(name, self.now)
         self.begun.append((self.now, name))
         self.causes.began(name, self.now)
 
@@ -232,6 +234,7 @@ class Histories(RuleBasedStateMachine):
         for _ in range(seconds):
             self.now += 1
             self.hear(self.causes.tick(self.now, set(self.ill)))
+            self.seen_ill = {name: at for name, at in self.seen_ill.items() if name in self.ill}
             for name in NEEDS:
                 if name not in self.ill or name not in self.alerted or self.needs_ill(name):
                     self.unexplained.pop(name, None)
@@ -251,7 +254,7 @@ class Histories(RuleBasedStateMachine):
 
     def with_many(self, name: str) -> bool:
         """Whether others fell ill about when it did, each within AT_ONCE of the next."""
-        at, others = self.ill[name], {name}
+        at, others = self.seen_ill[name], {name}
         low = high = at
         for moment, other in sorted(self.begun, key=lambda pair: abs(pair[0] - at)):
             if low - AT_ONCE <= moment <= high + AT_ONCE:

@@ -14,6 +14,7 @@ import re
 import resource
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -355,7 +356,7 @@ def test_monitor_stop_holds_against_a_monitor_that_is_just_being_brought_back(wa
 
 
 def is_monitor(one: Process) -> bool:
-    return process.command_line(one.pid)[3:5] == ["ops.watch", "monitor"]
+    return process.command_line(one.pid)[3] == "monitor"
 
 
 # -- in the foreground -----------------------------------------------------------------------------------------------
@@ -467,8 +468,7 @@ def test_f36_a_day_forward_and_back_restarts_nothing_and_delays_no_retry(stack: 
     stack.ok("start", "--only", "api")
     said = stack.folder / "time"
     said.write_text("+0")
-    monitor = stack.spawn(by_hand(stack), env=faked(stack, said))
-    until(lambda: who(stack), BACK)
+    monitor = spawn_faked(stack, said)
     before = pids_of(stack, "api")
     for jump in ("+1d", "-1d", "+0"):
         set_clock(said, jump)
@@ -501,8 +501,19 @@ def set_clock(file: Path, text: str) -> None:
 
 
 def faked(stack: Stack, file: Path) -> dict[str, str]:
-    said = {"LD_PRELOAD": faketime_library(), "FAKETIME_TIMESTAMP_FILE": str(file), "FAKETIME_NO_CACHE": "1"}
+    said = {"LD_PRELOAD": faketime_library(), "FAKETIME_TIMESTAMP_FILE": str(file), "FAKETIME_CACHE_DURATION": "1"}
     return {**stack.env, **said, "FAKETIME_DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1"}
+
+
+def spawn_faked(stack: Stack, file: Path) -> Any:
+    """A monitor by the clock in that file. Tried anew when libfaketime has failed a short sleep while it read its
+    inventory (EINVAL: it takes a moment that has just passed for a negative duration)."""
+    for _ in range(5):
+        child = stack.spawn(by_hand(stack), env=faked(stack, file))
+        until(lambda child=child: who(stack) or child.poll() is not None, BACK)
+        if child.poll() is None:
+            break
+    return child
 
 
 def by_hand(stack: Stack) -> list[str]:
@@ -527,14 +538,14 @@ def test_f45_without_descriptors_the_watch_goes_on_and_what_is_stopped_stays_sto
     gone = died(stack)
     quiet = time.monotonic() + 2.5  # time enough to see it, to try, and to fail
     until(lambda: time.monotonic() > quiet)
-    assert process.alive(monitor)
+    assert process.alive(monitor), events(stack)
     assert answers(stack) == ""
     limit(monitor, resource.RLIMIT_NOFILE, had[0])
     assert revived(stack, gone)
     once_more(stack)
     assert who(stack) == monitor
     until(lambda: readings(stack)["off"]["state"] == "down", BACK)
-    assert not re.search(" off (restart|starting)", events(stack)), events(stack)
+    assert " off starting" not in events(stack), events(stack)
     assert stack.running("off") == []
     told = stack.inv("status", "--json").services["off"]
     assert (told["wanted"], told["state"]) == ("down", "down")
@@ -544,7 +555,7 @@ def test_f45_without_descriptors_the_watch_goes_on_and_what_is_stopped_stays_sto
 @on_linux
 @pytest.mark.skipif(not shutil.which("setpriv"), reason="setpriv (util-linux) is not installed")
 def test_f45_without_processes_left_a_restart_is_tried_again(stack: Stack) -> None:
-    stack.tiny("api", critical=True)
+    stack.add("api", ["sleep", "1000"], port=None, critical=True, health=[])
     stack.write()
     for folder in (stack.folder.parent, stack.folder, stack.public, stack.home):
         os.chown(folder, NOBODY, NOBODY)  # root has no such limit, so everything here runs as somebody else
@@ -553,13 +564,16 @@ def test_f45_without_processes_left_a_restart_is_tried_again(stack: Stack) -> No
     bounds = ["--bounding-set=-all,+dac_read_search"]
     stack.spawn(["setpriv", *as_nobody, *reading, *bounds, *by_hand(stack)], env=stack.env, cwd=stack.folder)
     monitor = until(lambda: who(stack), BACK)
-    until(lambda: answers(stack), BACK)
-    had = limit(monitor, resource.RLIMIT_NPROC, 0)
+    until(lambda: readings(stack).get("api", {}).get("state") == "up", BACK)
+    limited = ["setpriv", *as_nobody, "prlimit", "--pid", str(monitor.pid)]  # root of a container may not, its user may
+    subprocess.run([*limited, "--nproc=0:"], check=True)
     gone = died(stack)
     until(lambda: "Resource temporarily unavailable" in events(stack), BACK)
     assert process.alive(monitor)
-    limit(monitor, resource.RLIMIT_NPROC, had[0])
-    assert revived(stack, gone)
+    subprocess.run([*limited, f"--nproc={resource.getrlimit(resource.RLIMIT_NPROC)[0]}:"], check=True)
+    until(lambda: recorded(stack)["process"]["pid"] != gone.pid, BACK)
+    back = identified(recorded(stack)["process"]["pid"])
+    until(lambda: (readings(stack)["api"]["state"], readings(stack)["api"]["pid"]) == ("up", back.pid), BACK)
     assert who(stack) == monitor
 
 

@@ -1028,7 +1028,140 @@ def test_in_an_outage_nobody_has_patience() -> None:
 
 
 def test_a_definition_that_changes_while_it_starts_does_not_spin_the_clock() -> None:
-    story(PLAIN, "0 found", "1 redefined -> restart", "61 tick = starting", "70 started", "71 ok health = up")
+    story(
+        PLAIN,
+        "0 found",
+        "1 redefined -> restart",
+        "31 tick -> alert not back",
+        "61 tick = starting",
+        "70 started",
+        "71 ok health -> resolved = up",
+    )
+
+
+def test_a_service_that_only_ails_is_not_restarted_for_what_it_did_before() -> None:
+    """`health` failed and passes again while `jobs` goes on failing: the restart that was due is called off."""
+    story(
+        PLAIN,
+        "0 found ready",
+        "1 died x -> restart",
+        "2 started",
+        "2 ok health",
+        "3 bad jobs -> confirm",
+        "4 bad jobs -> alert = unhealthy",
+        "5 bad health -> confirm",
+        "6 bad health",
+        "8 ok health = unhealthy",
+        "99 tick",
+    )
+
+
+def test_a_gave_up_service_that_turns_well_but_for_what_restarts_nothing_is_taken_back() -> None:
+    story(
+        replace(PLAIN, attempts=0),
+        "0 found ready",
+        "1 died x -> restart",
+        "2 started",
+        "31 tick -> alert",
+        "62 tick = gave-up",
+        "63 bad jobs -> confirm",
+        "64 bad jobs",
+        "65 ok health = unhealthy",
+        "66 died x -> restart",
+    )
+
+
+def test_one_failed_look_at_what_restarts_nothing_does_not_spoil_a_start() -> None:
+    story(PLAIN, "0 found", "1 bad jobs -> confirm", "2 ok health = up")
+    story(PLAIN, "0 found ready", "1 bad jobs -> confirm", "2 found anew", "3 bad jobs -> confirm", "4 ok health = up")
+
+
+def test_what_was_adopted_ready_needs_no_proof() -> None:
+    story(
+        PLAIN,
+        "0 found",
+        "1 found ready = up",
+        "2 bad jobs -> confirm",
+        "3 bad jobs -> alert",
+        "4 ok jobs -> resolved = up",
+    )
+
+
+def test_being_found_again_does_not_begin_the_calm_spell_anew() -> None:
+    told = ("0 found ready", "1 died x -> restart", "2 started", "3 ok health", "100 found ready")
+    assert story(PLAIN, *told, "302 tick").attempts == 1
+    assert story(PLAIN, *told, "303 tick").attempts == 0
+
+
+def test_hold_and_release_forgive_the_attempts() -> None:
+    told = ("0 found ready", "1 died x -> restart", "2 started", "3 ok health", "4 want held", "5 want up = up")
+    story(PLAIN, *told, "6 died x -> restart")
+
+
+FLAPPING = (
+    "0 found ready",
+    "1 died x -> restart",
+    "1 failed x",
+    "11 tick -> restart",
+    "11 failed x -> alert tried on",
+    "31 tick -> restart",
+)
+
+
+def test_a_command_or_a_new_definition_ends_flapping() -> None:
+    rules = replace(CRITICAL, attempts=1)
+    well = "33 ok health -> resolved = up"
+    story(rules, *FLAPPING, "31 started", "32 found anew", well)
+    story(rules, *FLAPPING, "31 failed x", "32 redefined -> restart", "32 started", well)
+    story(rules, *FLAPPING, "32 started", "33 ok health = up", "333 tick -> resolved")
+
+
+def test_only_a_restart_that_came_to_nothing_is_taken_back() -> None:
+    story(
+        replace(PLAIN, attempts=1, budget=999),
+        "0 found ready",
+        "1 died x -> restart",
+        "1 failed x",
+        "11 tick -> restart",
+        "11 other 5",
+        "16 tick -> restart",
+        "16 failed x -> alert given up after 2 restarts = gave-up",
+    )
+
+
+def test_a_stranger_on_the_port_is_foreign_even_when_the_attempts_are_spent() -> None:
+    story(
+        replace(PLAIN, attempts=0),
+        "0 died x -> restart",
+        "1 failed x -> restart",
+        "2 started",
+        "3 taken nginx -> alert held by = foreign",
+    )
+
+
+def test_an_outage_counts_from_its_beginning_and_not_from_the_death_that_the_restart_brings() -> None:
+    story(
+        RECON,
+        "0 found ready",
+        "1 silent health -> confirm",
+        "2 silent health -> restart",
+        "6 died TERM",
+        "32 tick -> alert not back within 30 s",
+    )
+
+
+def test_during_a_planned_restart_nothing_else_is_planned() -> None:
+    story(
+        replace(PLAIN, max_rss=500 * MIB, follow_needs=True),
+        "0 found ready",
+        "10 used 600 -> restart",
+        "11 bad health = up",
+        "12 need pg",
+        "13 started = starting",
+        "14 ok health = up",
+        "99 tick",
+    )
+    story(replace(PLAIN, max_rss=500 * MIB), "0 found ready", "10 used 600 -> restart", "11 failed no memory = down")
 
 
 def test_a_stop_during_a_restart_holds() -> None:
@@ -1079,7 +1212,7 @@ def test_f47_a_changed_definition_is_taken_up_at_once_whatever_came_before() -> 
         "0 found ready",
         "1 died x -> restart",
         "1 failed x -> alert",
-        "2 redefined -> restart",
+        "2 redefined -> restart = down",
     )
     story(PLAIN, "0 found ready", "1 want held", "2 redefined = up", "99 tick")
     story(PLAIN, "0 taken nginx -> alert", "2 redefined = foreign", "99 freed -> restart")

@@ -300,7 +300,7 @@ def test_any_readings_in_any_order(data: st.DataObject, rules: Rules, begin: flo
 STATES = ["up", "down", "starting", "stopping", "unhealthy", "hung", "foreign", "gave-up", "unknown"]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(data=st.data(), rules=RULES, state=st.sampled_from(STATES), acting=st.booleans(), attempts=st.integers(0, 9))
 def test_no_reading_in_no_state_raises_or_spins(
     data: st.DataObject, rules: Rules, state: str, acting: bool, attempts: int
@@ -354,7 +354,7 @@ def crash(rules: Rules, lives: float, until: float) -> tuple[Clock, list[float]]
     return clock, restarts
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(rules=RULES, share=st.floats(0.01, 0.9))
 def test_f2_f3_a_crash_loop_spends_its_attempts(rules: Rules, share: float) -> None:
     """However fast or slow it is, as long as it never lives through a calm spell."""

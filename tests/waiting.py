@@ -19,7 +19,7 @@ PORTS = range(20_000, 32_768)
 BLOCK = 400
 
 
-def until(look: Callable[[], T], within: float = 10.0, every: float = 0.01) -> T:
+def until(look: Callable[[], T], within: float = 20.0, every: float = 0.01) -> T:
     """The first truthy value of `look()`; AssertionError naming the last one after `within` seconds."""
     deadline = time.monotonic() + within
     while True:

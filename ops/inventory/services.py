@@ -74,7 +74,8 @@ def _probes(service: Service, has_port: bool, spot: Spot) -> tuple[Probe, ...]:
     allowed = "a list of probes, such as [{http: /health}]"
     values.keep(found, "health", lambda health: values.each(read, health, allowed), spot)
     health: tuple[Probe, ...] = found.get("health", ())
-    return health
+    names = [probe.name for probe in health]
+    return tuple(replace(probe, nth=names[: at + 1].count(names[at])) for at, probe in enumerate(health))
 
 
 def _read_key(found: dict[str, Any], key: str, readers: Mapping[str, Reader], spot: Spot) -> None:

@@ -13,8 +13,12 @@ import os
 import time
 from typing import Any
 
+from ops.errors import OpsError
+
 # The disk, not the caller, is at fault: an emergency goes on without the file (law 7).
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+# These say nothing about what is in a file.
+_CANNOT_LOOK = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 def write_atomically(path: str, data: bytes, *, fsync: bool) -> None:
@@ -52,9 +56,17 @@ def now(ago: float = 0.0) -> str:
 def read_json(path: str) -> dict[str, Any]:
     """The JSON object in a file; {} when it is missing, half-written, garbage or not an object."""
     try:
-        with open(path, "rb") as file:
-            value = json.loads(file.read(1 << 22))
-    except (OSError, ValueError, RecursionError):
+        return _read_json(path)
+    except OSError:
+        return {}
+
+
+def _read_json(path: str) -> dict[str, Any]:
+    with open(path, "rb") as file:
+        text = file.read(1 << 22)
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 
@@ -71,7 +83,8 @@ class Unchanged:
         self._seen = None
 
     def read(self) -> dict[str, Any]:
-        """As read_json does."""
+        """As read_json does. OpsError when this process has no descriptor or memory left to look: what is not known
+        is not nothing, and must not be taken for it."""
         try:
             found = os.stat(self._path)
         except OSError:
@@ -79,8 +92,16 @@ class Unchanged:
         identity = (found.st_ino, found.st_mtime_ns, found.st_size)
         seen = self._seen  # threads share it: each takes and leaves the pair as a whole
         if seen is None or seen[0] != identity:
-            seen = self._seen = (identity, read_json(self._path))
+            seen = self._seen = (identity, self._look())
         return seen[1]
+
+    def _look(self) -> dict[str, Any]:
+        try:
+            return _read_json(self._path)
+        except OSError as error:
+            if error.errno in _CANNOT_LOOK:
+                raise OpsError(f"{self._path} cannot be read: {error.strerror}", next="raise ulimit -n") from error
+            return {}
 
 
 def append_line(path: str, text: str, *, fsync: bool = True) -> bool:

@@ -12,10 +12,13 @@ from ops.host import spawn
 from ops.memory.watchpost import Watcher
 from ops.model import Process
 
+_PROGRAM = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "watch", "__main__.py")
+
 
 def argv(kind: Watcher, folder: str, inventory: str) -> list[str]:
-    """The command line of the watcher of a state folder."""
-    return [sys.executable, "-I", "-m", "ops.watch", kind, "--state", folder, "--inventory", inventory]
+    """The command line of the watcher of a state folder. By its path: where `ops` was found in the folder that a
+    command was typed in, and is installed nowhere, `-m` would not find it."""
+    return [sys.executable, "-I", _PROGRAM, kind, "--state", folder, "--inventory", inventory]
 
 
 def log_of(folder: str) -> str:

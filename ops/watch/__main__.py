@@ -1,18 +1,25 @@
-"""The monitor and its guard as processes: `python -I -m ops.watch monitor --state FOLDER --inventory FILE`.
+"""The monitor and its guard as processes: `python -I ops/watch/__main__.py monitor --state FOLDER --inventory FILE`.
 
-Knows: what a command line may say. Must not know: what either does; the guard must not even import the monitor.
+Knows: what a command line may say, where `ops` is. Must not know: what either does; the guard must not even import the
+monitor.
 """
 
 from __future__ import annotations
 
-import argparse
+import os
 import sys
+from typing import TYPE_CHECKING
 
-from ops.errors import OpsError
+if TYPE_CHECKING:
+    from argparse import Namespace
 
 
 def main() -> int:
     """What the process ends with: 0, 1 for a mistake, 2 when another monitor watches, 130 after Ctrl-C."""
+    if not __package__:  # run by its path, as commands do: `ops` may be installed nowhere
+        sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+    from ops.errors import OpsError
+
     given = _arguments()
     try:
         if given.kind == "guard":
@@ -27,7 +34,9 @@ def main() -> int:
         return error.exit_code
 
 
-def _arguments() -> argparse.Namespace:
+def _arguments() -> Namespace:
+    import argparse
+
     parser = argparse.ArgumentParser(prog="ops.watch", allow_abbrev=False)
     parser.add_argument("kind", choices=["monitor", "guard"])
     parser.add_argument("--state", required=True)

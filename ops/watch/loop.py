@@ -156,8 +156,11 @@ class Loop:
         """Watches exactly these from now on; what is known of one that stays is kept."""
         for name in set(self.charges) - {service.name for service in services}:
             self.news.resolved(name, "no longer in the inventory")
-            self.let_go(self.charges[name])
-            self.charges.pop(name).rest()
+            charge = self.charges.pop(name)
+            self.let_go(charge)
+            if charge.root is not None:
+                self.lives.watch(charge.root, lambda: None)  # a child of this process: reaped when it ends
+            charge.rest()
         self.charges = {one.name: self.charges.get(one.name) or charge_of(one, self._now) for one in services}
         self.news.settle(self.charges, services)
 
@@ -188,12 +191,18 @@ class Loop:
                 mourner()
         for charge, words in sorted(dead, key=lambda pair: not pair[0].service.critical):
             charge.rest()
+            # What had not come up yet may have put itself in the background: that is seen by looking.
+            self.sweep_soon = self.sweep_soon or charge.watch.state == "starting"
             self.died(charge, words)
 
     def died(self, charge: Charge, how: str) -> None:
         """Its process is gone: perhaps because a command ended it, which then has the word first."""
         name = charge.service.name
-        wish = self.site.state.wish(name)
+        try:
+            wish = self.site.state.wish(name)
+        except OpsError:  # no descriptor left to read it with: it will be read before anything is started
+            self.tell(charge, Died(how, COMMAND_TIME))
+            return
         if wish.wanted != charge.watch.wanted:
             charge.wish = wish
             self.tell(charge, Wished(wish.wanted))

@@ -20,6 +20,7 @@ class News:
 
     def __init__(self, scribe: Scribe) -> None:
         self.changed = True
+        self.written = False  # whether a state was written since anybody asked
         self._scribe = scribe
         self._causes = Causes({})
         self._charges: Mapping[str, Charge] = {}
@@ -41,6 +42,7 @@ class News:
             self.changed, charge.since = True, stamp()
             ill = watch.state in ("hung", "unhealthy") and before.state == "up"
             self._write_state(name, watch, charge.failing_since if ill else None)
+        if watch.state != before.state:
             self._scribe.event(name, watch.state, "" if watch.state in ("up", "starting") else watch.why)
         if before.outage is None and watch.outage is not None:
             self._causes.began(name, now)
@@ -75,6 +77,7 @@ class News:
         self._say([Telling("critical", name, text, name)])
 
     def _write_state(self, name: str, watch: Watch, since: float | None = None) -> None:
+        self.written = True
         planned = watch.outage is None and watch.state != "up"
         self._scribe.state(name, watch.state, watch.wanted, planned=planned, why=watch.why, at=since)
 

@@ -90,8 +90,14 @@ class Patrol:
     def reconcile(self, *, first: bool = False) -> None:
         """Takes up what commands have written."""
         folder = self._site.state.path
-        if self._changed(os.path.join(folder, "wanted.json")) or first:
-            self._take_wishes(first)
+        wanted = os.path.join(folder, "wanted.json")
+        if self._changed(wanted) or first:
+            try:
+                self._take_wishes(first)
+            except OpsError:  # no descriptor left to read it with: another second
+                del self._seen[wanted]
+                if first:
+                    raise
         if self._changed(os.path.join(folder, "services")) or first:
             for charge in self._loop.charges.values():
                 path = os.path.join(folder, "services", f"{charge.service.name}.json")
@@ -177,7 +183,7 @@ class Patrol:
         except LockHeld:
             return
         self._loop.scribe.event(service.name, "adopted", f"pid {root.pid}")
-        self._loop.found(charge, root, ready=sight.ready, anew=True)
+        self._loop.found(charge, root, ready=sight.ready, anew=sight.origin == "hand")
 
     def _take_use(self, charge: Charge, sight: Sight) -> None:
         moment = time.monotonic()

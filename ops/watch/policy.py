@@ -183,12 +183,11 @@ def _passed(watch: Watch, reading: Answered, now: float) -> Watch:
     watch = replace(watch, doubts=doubts, unproven=watch.unproven - {reading.probe})
     if watch.state == "up" or watch.unproven or any(probe in watch.rules.gating for probe in doubts):
         return watch
-    ailing = [probe for probe, count in doubts.items() if count > watch.rules.confirm]
-    if ailing:
-        return _ailing(watch, f"{ailing[0]} fails", now) if watch.state == "starting" else watch
     if watch.state == "gave-up":
         watch = replace(watch, attempts=0, flapping=False)
-    return _up(replace(watch, due=None), now)
+    watch = replace(watch, due=None)
+    ailing = [probe for probe, count in doubts.items() if count > watch.rules.confirm]
+    return _ailing(watch, f"{ailing[0]} fails", now) if ailing else _up(watch, now)
 
 
 def _used(watch: Watch, reading: Used, now: float) -> Watch:

@@ -27,9 +27,11 @@ from ops.watch.readings import Redefined
 
 SETTLED = 5.0  # seconds without a change
 _READING_TIME = 30.0  # seconds that reading it may take
+_HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # where `ops` is
 # What the child does; it answers with a pickled Host, or with the lines of the mistake.
 _READ = """
 import pathlib, pickle, sys
+sys.path.insert(0, sys.argv[2])
 from ops import inventory
 from ops.errors import OpsError
 try:
@@ -44,7 +46,7 @@ sys.stdout.buffer.write(pickle.dumps(answer))
 
 def read(path: str) -> Host:
     """This machine's part of the inventory. OpsError says what is wrong with the file."""
-    argv = [sys.executable, "-I", "-c", _READ, path]
+    argv = [sys.executable, "-I", "-c", _READ, path, _HOME]
     try:
         answer = pickle.loads(program.answer(argv, timeout=_READING_TIME))
     except (OpsError, pickle.UnpicklingError, EOFError) as error:
@@ -91,6 +93,9 @@ class Promise:
         loop.turned.append(self._turned)
 
     def _each_second(self, now: float) -> None:
+        for charge in self._loop.charges.values():
+            if charge.watch.attempts > 0 and not charge.watch.acting:  # its program could not even be launched
+                self._go_back(charge)
         found = _fingerprint(self._path)
         if found != self._seen:
             self._seen, self._since = found, now
@@ -161,7 +166,12 @@ class Promise:
             return
         if charge.watch.state == "up":
             charge.previous = None
-        elif before.state == "starting" and charge.watch.state in ("down", "unhealthy", "hung", "gave-up"):
+        elif before.state == "starting":
+            self._go_back(charge)
+
+    def _go_back(self, charge: Charge) -> None:
+        """Unless it may yet come up."""
+        if charge.previous is not None and charge.watch.state in ("down", "unhealthy", "hung", "gave-up"):
             previous, charge.previous = charge.previous, None
             name, why = charge.service.name, charge.watch.why
             self._loop.news.alert(name, f"its new definition is not well ({why}); started again as it was before")

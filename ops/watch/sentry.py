@@ -62,8 +62,8 @@ class Sentry:
             self._loop.news.watch_anew("clock", "the clock of the day was set; nothing is timed by it")
         if now - self._published >= _PUBLISH_EVERY:
             self._loop.news.changed = True
-        if now - self._watched >= _PUBLISH_EVERY:
-            self._watched = now
+        if now - self._watched >= _PUBLISH_EVERY or self._loop.news.written:  # a report reaches to what was written
+            self._watched, self._loop.news.written = now, False
             self._loop.scribe.watching()
 
     def _keep_guard(self) -> None:

@@ -2,7 +2,7 @@
 
 Every supervisor has the same number of services, all are up at once, and each service is killed once, some seconds
 after it was started: no pause between restarts is in play. In a round each supervisor loses one service, in turn, and
-then the service is started without any supervisor: its cold start. The clock runs from the SIGKILL (or from before the
+then the service is started without any supervisor: its cold start. The clock runs from just before the SIGKILL (or the
 start) to the first answer from another process, asked for every millisecond. Supervisors that notice a death only
 when they look get a quarter of the rounds, and are hit at a random moment between two looks.
 """
@@ -13,10 +13,9 @@ import random
 import time
 
 from benchmarks.supervision.figures import Row, held, row
-from benchmarks.supervision.peers.base import Peer
 from benchmarks.supervision.peers.ours import is_critical
 from benchmarks.supervision.run import Run
-from benchmarks.supervision.workload import Silent, cold_start, until_answer
+from benchmarks.supervision.workload import Silent, cold_start
 
 TITLE = "crash to answering again"
 _SETTLED = 6.0
@@ -39,17 +38,11 @@ def measure(run: Run) -> list[Row]:
                     continue
                 time.sleep(dice.uniform(0, peer.looks or 0.4))
                 try:
-                    seconds[peer.name].append(_killed(peer, turn))
+                    seconds[peer.name].append(peer.brought_back(peer.services[turn]))
                 except Silent:
                     lost[peer.name] = lost.get(peer.name, 0) + 1
             colds.append(cold_start(alone))
     return [*_table(colds, seconds, lost), *_bars(colds, seconds, lost)]
-
-
-def _killed(peer: Peer, number: int) -> float:
-    service = peer.services[number]
-    pid = peer.kill(service)
-    return until_answer(service.port, 60, but=pid)
 
 
 def _table(colds: list[float], seconds: dict[str, list[float]], lost: dict[str, int]) -> list[Row]:

@@ -16,7 +16,7 @@ from benchmarks.supervision.figures import Row, held, row
 from benchmarks.supervision.peers.base import Peer, Setting
 from benchmarks.supervision.peers.ours import Ours
 from benchmarks.supervision.run import Run
-from benchmarks.supervision.workload import Silent, until_answer
+from benchmarks.supervision.workload import Silent
 
 TITLE = "stopped service to serving again"
 _INTERVAL = 2.0
@@ -43,9 +43,7 @@ def measure(run: Run) -> list[Row]:
 
 
 def _stopped(peer: Peer, number: int) -> float:
-    service = peer.services[number]
-    pid = peer.kill(service, signal.SIGSTOP)
     try:
-        return until_answer(service.port, _LIMIT, but=pid)
+        return peer.brought_back(peer.services[number], signal.SIGSTOP, _LIMIT)
     except Silent:
         return _LIMIT

@@ -14,7 +14,6 @@ from benchmarks.supervision.figures import Row, held, row
 from benchmarks.supervision.peers.base import Setting
 from benchmarks.supervision.peers.ours import Ours
 from benchmarks.supervision.run import Run
-from benchmarks.supervision.workload import until_answer
 
 TITLE = "many restarts"
 _SERVICES = 10
@@ -28,9 +27,7 @@ def measure(run: Run) -> list[Row]:
     with run.made(Ours, _SERVICES, setting=Setting(eager=True)) as ours:
         time.sleep(5)
         for count in range(1, number + 1):
-            service = ours.services[count % _SERVICES]
-            pid = ours.kill(service)
-            seconds.append(until_answer(service.port, 60, but=pid))
+            seconds.append(ours.brought_back(ours.services[count % _SERVICES]))
             if count % max(1, number // _LOOKS) == 0:
                 memory, descriptors = _look(ours)
                 run.say(f"{count} restarts: {memory / 1e6:.2f} MB, {descriptors} descriptors")

@@ -15,7 +15,7 @@ from benchmarks.supervision import processes
 from benchmarks.supervision.figures import Row, held, row
 from benchmarks.supervision.peers.ours import Ours
 from benchmarks.supervision.run import Run
-from benchmarks.supervision.workload import Silent, until, until_answer
+from benchmarks.supervision.workload import Silent, until
 
 TITLE = "monitor killed to taken over"
 _MOST = 1.0  # seconds
@@ -33,8 +33,7 @@ def measure(run: Run) -> list[Row]:
                 before = ours.pids()
                 seconds.append(_taken_over(ours))
                 lost += _changed(ours, before)
-                service = ours.services[turn]
-                back.append(until_answer(service.port, _LIMIT, but=ours.kill(service)))
+                back.append(ours.brought_back(ours.services[turn]))
         rows += [
             row(f"{count} services: killed to the next heartbeat", "s", seconds),
             row(f"{count} services: a death after that", "ms", back, 1000),

@@ -12,7 +12,6 @@ import time
 from benchmarks.supervision.figures import Row, held, row
 from benchmarks.supervision.peers.ours import Ours
 from benchmarks.supervision.run import Run
-from benchmarks.supervision.workload import until_answer
 
 TITLE = "a death among a thousand"
 _WORST = 50  # ms
@@ -26,7 +25,6 @@ def measure(run: Run) -> list[Row]:
         time.sleep(15)
         for service in dice.sample(ours.services, kills):
             time.sleep(dice.uniform(0.2, 1))
-            pid = ours.kill(service)
-            seconds.append(until_answer(service.port, 60, but=pid))
+            seconds.append(ours.brought_back(service))
     name = f"{count} services: death to the new one answering"
     return [row(name, "ms", seconds, 1000), held("worst", "ms", max(seconds) * 1000, _WORST)]

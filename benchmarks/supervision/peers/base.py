@@ -10,12 +10,13 @@ import gzip
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.supervision import processes
-from benchmarks.supervision.workload import Service, until
+from benchmarks.supervision.workload import Service, until, until_answer
 
 
 @dataclass(frozen=True)
@@ -113,11 +114,14 @@ class Peer:
             timeout=60,
         )
 
-    def kill(self, service: Service, number: int = signal.SIGKILL) -> int:
-        """Signals the process that answers for the service, and says which it was."""
+    def brought_back(self, service: Service, number: int = signal.SIGKILL, within: float = 60.0) -> float:
+        """Seconds from signalling the process that answers for a service until another one does. Silent when none does
+        within that time."""
         pid = service.pid()
+        begun = time.perf_counter()
         os.kill(pid, number)
-        return pid
+        until_answer(service.port, within, but=pid)
+        return time.perf_counter() - begun
 
     def folder(self) -> Path:
         """Where its commands are typed."""
