@@ -90,12 +90,19 @@ class World:
             previous = number
         return spells
 
+    def unplanned(self, spell: list[int]) -> list[int]:
+        """From its first second on that was not planned."""
+        planned = 0
+        while planned < len(spell) and self.seconds[spell[planned]].change.planned:
+            planned += 1
+        return spell[planned:]
+
     def figures(self, since: int, until: int, budget: float) -> dict[str, Any]:
         window = self.seconds[since:until]
         wanted = [s for s in window if s.change is None or s.change.wanted != "down"]
         known = [s for s in wanted if s.known]
         up = sum(s.change.state == "up" for s in known)
-        spells = [s for s in self.spells(until) if s[-1] >= since and not self.seconds[s[0]].change.planned]
+        spells = [s for s in map(self.unplanned, self.spells(until)) if s and s[-1] >= since]
         return {
             "watched_seconds": len(known),
             "unknown_seconds": len(wanted) - len(known),
@@ -272,11 +279,22 @@ def test_a_planned_restart_lowers_the_uptime_and_is_no_outage() -> None:
     story = [
         Change(0, "up", "up"),
         Change(50, "stopping", "up", True),
-        Change(51, "down", "up"),
+        Change(51, "down", "up", True),
         Change(55, "up", "up"),
     ]
     told = figures(past_of([(0, 100)], *story), 0, 100)
     assert (told.uptime_percent, told.outages, told.met_recovery, told.met_uptime) == (95.0, 0, True, False)
+
+
+def test_a_planned_restart_that_does_not_come_up_is_an_outage_from_then_on() -> None:
+    story = [
+        Change(0, "up", "up"),
+        Change(10, "down", "up", True),
+        Change(12, "down", "up"),
+        Change(60, "up", "up"),
+    ]
+    told = figures(past_of([(0, 100)], *story), 0, 100)
+    assert (told.outages, told.recovery_worst, told.met_recovery) == (1, 48.0, False)
 
 
 def test_time_wanted_down_is_neither_watched_nor_unknown() -> None:

@@ -1161,7 +1161,12 @@ def test_during_a_planned_restart_nothing_else_is_planned() -> None:
         "14 ok health = up",
         "99 tick",
     )
-    story(replace(PLAIN, max_rss=500 * MIB), "0 found ready", "10 used 600 -> restart", "11 failed no memory = down")
+    story(
+        replace(PLAIN, max_rss=500 * MIB),
+        "0 found ready",
+        "10 used 600 -> restart",
+        "11 failed no memory -> restart = down",
+    )
 
 
 def test_a_stop_during_a_restart_holds() -> None:
@@ -1214,8 +1219,9 @@ def test_f47_a_changed_definition_is_taken_up_at_once_whatever_came_before() -> 
         "1 failed x -> alert",
         "2 redefined -> restart = down",
     )
-    story(PLAIN, "0 found ready", "1 want held", "2 redefined = up", "99 tick")
-    story(PLAIN, "0 taken nginx -> alert", "2 redefined = foreign", "99 freed -> restart")
+    story(PLAIN, "0 found ready", "1 want held", "2 redefined = up", "99 want up -> restart")
+    story(PLAIN, "0 found ready", "1 died x -> restart", "2 redefined", "3 started -> restart", "4 started = starting")
+    story(PLAIN, "0 taken nginx -> alert", "2 redefined -> restart = down", "3 started")
     story(PLAIN, "0 want down", "1 died x", "2 redefined = down", "99 want up -> restart")
 
 
@@ -1319,8 +1325,22 @@ def test_memory_of_what_is_not_up_restarts_nothing() -> None:
 
 def test_a_planned_restart_that_does_not_come_back_is_an_outage() -> None:
     rules = replace(PLAIN, max_rss=500 * MIB, attempts=0)
-    story(rules, "0 found ready", "10 used 600 -> restart", "11 failed no memory -> alert given up = gave-up")
-    story(rules, "0 found ready", "1 died x -> restart", "1 started", "2 ok health", "9 used 600 = up", "400 tick")
+    story(
+        rules,
+        "0 found ready",
+        "10 used 600 -> restart",
+        "11 failed no memory -> restart",
+        "12 failed x -> alert given up",
+    )
+    story(
+        rules,
+        "0 found ready",
+        "1 died x -> restart",
+        "1 started",
+        "2 ok health",
+        "9 used 600 = up",
+        "11 tick -> restart",
+    )
 
 
 def test_the_calm_spell_of_a_service_that_is_being_restarted_does_not_spin_the_clock() -> None:

@@ -138,7 +138,7 @@ class Witness:
         assert after.state not in ("foreign", "gave-up")
         assert decision.why == after.why
         if before.state == "foreign":
-            assert isinstance(reading, Freed | Died | Acted), "fought over a port"
+            assert isinstance(reading, Freed | Died | Acted | Redefined | Wished), "fought over a port"
 
     def _a_start_is_not_judged_early(self, reading: Reading, now: float, decision: Decision) -> None:
         if (

@@ -11,8 +11,9 @@ Over a window [since, until], for one service:
   recorded. Time wanted `down` is neither of the two, watched or not: it is a planned absence.
 - `uptime_percent`: 100 x time in state `up` / watched_seconds, and None when nothing was watched. All other states
   (unhealthy, hung, foreign, gave-up, starting, stopping, down) are not up. It is 100 only if no such time was seen.
-- An **outage** is a maximal spell, in known time, of not being up while wanted `up`, unless its first change was
-  planned. Planned spells, and those of a held service, lower the uptime but are no outage.
+- An **outage** is a maximal spell, in known time, of not being up while wanted `up`, unless it is
+  planned throughout: it begins with its first change that was not planned. Planned spells, and those of a held
+  service, lower the uptime but are no outage.
 - Across a gap (time not known) a spell goes on if the state behind it is the one before it: one outage. Is it another,
   the outage ended nobody knows when, and a spell behind the gap is a new one. Either way it has no recovery time.
 - A **recovery time** runs from the true beginning of the outage, before `since` too, to the moment when the service
@@ -218,6 +219,8 @@ def _spells(slices: Iterable[_Slice]) -> Iterator[_Spell]:
             yield spell
             spell = None
         if one.failing:
+            if spell and spell.planned and not one.change.planned:
+                spell = None  # what was planned has come to more than that: the outage begins here
             spell = spell or _Spell(one.begin, one.change.planned, one.change.state, one.end)
             spell.state, spell.last_seen = one.change.state, one.end
     if spell:

@@ -98,6 +98,10 @@ class Watchpost:
         """Whether one holds its lock now."""
         return locks.is_held(self._file(f"{watcher}.lock"))
 
+    def holder(self, watcher: Watcher = "monitor") -> int:
+        """The pid that signed the lock; that takes no room on a full disk. 0 when nobody did."""
+        return locks.holder(self._file(f"{watcher}.lock"))
+
     # -- heartbeat and bell -----------------------------------------------------------------------------------
 
     def beat(self, watcher: Watcher = "monitor") -> bool:

@@ -5,7 +5,8 @@ Knows: whose processes may be paused for it, where that is noted. Must not know:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+import os
 
 from ops.errors import LockHeld
 from ops.host.generations import make_room, tidy
@@ -15,12 +16,13 @@ from ops.model import Service
 from ops.operations.sight import Surroundings, see
 from ops.operations.site import Site
 
+_JOURNAL = ".rotating"
 OWN = ("monitor", "alerts")  # the tool's own logs, opened anew for each line
 
 
 def journal(state: State, name: str) -> str:
     """Where it is noted whom a rotation has paused."""
-    return f"{state.log(name)}.rotating"
+    return f"{state.log(name)}{_JOURNAL}"
 
 
 def rotate_service(site: Site, service: Service) -> Rotated:
@@ -55,12 +57,20 @@ def pack(state: State, name: str, keep: int) -> str:
     return tidy(state.log(name), keep)
 
 
-def recover_all(state: State, names: Iterable[str]) -> list[str]:
-    """Ends what killed rotations have left: whom they paused goes on. What was done, for people."""
+def recover_all(state: State) -> list[str]:
+    """Ends what killed rotations have left, also of services that the inventory no longer names: whom they paused goes
+    on. What was done, for people."""
+    folder = os.path.dirname(state.log("any"))
     found = []
-    for name in names:
-        try:
-            found.append(recover(journal(state, name)))
-        except OSError as error:
-            found.append(f"{journal(state, name)}: {error.strerror}")
+    with contextlib.suppress(OSError):
+        for name in sorted(os.listdir(folder)):
+            if name.endswith(_JOURNAL):
+                found.append(_recover(os.path.join(folder, name)))
     return [text for text in found if text]
+
+
+def _recover(path: str) -> str:
+    try:
+        return recover(path)
+    except OSError as error:
+        return f"{path}: {error.strerror}"

@@ -57,7 +57,7 @@ def _recover(site: Site) -> None:
     """A rotation that was killed may have left somebody paused."""
     from ops.operations import rotating
 
-    site.notes += rotating.recover_all(site.state, [service.name for service in site.host.services])
+    site.notes += rotating.recover_all(site.state)
 
 
 def _unblock(site: Site, holder: int) -> None:

@@ -39,7 +39,10 @@ class MonitorReport:
 def who(post: Watchpost, watcher: Watcher = "monitor") -> Process | None:
     """The living process that watches; None when there is none."""
     signed = post.post(watcher)
-    return signed.process if signed and process.alive(signed.process) and post.manned(watcher) else None
+    if signed and process.alive(signed.process):
+        return signed.process if post.manned(watcher) else None
+    # On a full disk it could not sign on; whoever holds the lock has written its pid into it.
+    return process.identify(post.holder(watcher)) if post.manned(watcher) and post.holder(watcher) > 1 else None
 
 
 def report(site: Site) -> MonitorReport:

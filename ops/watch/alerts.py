@@ -12,7 +12,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -71,9 +71,10 @@ def settings_of(host: Host, state: State) -> Settings:
     )
 
 
-def deliver(alert: Alert, settings: Settings) -> list[str]:
-    """Hands it to every channel, side by side: what kept one (never an exception), a line each, and no channel keeps
-    another from its turn. Returns within `timeout` and a second, whatever hangs: a disk, a program."""
+def deliver(alert: Alert, settings: Settings, names: Collection[str] | None = None) -> list[str]:
+    """Hands it to every channel (or to those of these names), side by side: what kept one (never an exception), a line
+    each, and no channel keeps another from its turn. Returns within `timeout` and a second, whatever hangs: a disk, a
+    program."""
     faults: dict[str, str] = {}
 
     def hand(name: str, channel: Channel) -> None:
@@ -83,7 +84,8 @@ def deliver(alert: Alert, settings: Settings) -> list[str]:
             faults[name] = f"{type(error).__name__}: {error}"
 
     threads = []
-    for name, channel in CHANNELS.items():
+    channels = {name: channel for name, channel in CHANNELS.items() if names is None or name in names}
+    for name, channel in channels.items():
         thread = threading.Thread(target=hand, args=(name, channel), name=f"alert {name}", daemon=True)
         try:
             thread.start()
@@ -94,7 +96,7 @@ def deliver(alert: Alert, settings: Settings) -> list[str]:
     for thread in threads:
         thread.join(max(0.0, until - time.monotonic()))
     late = f"not done within {settings.timeout:g} s"
-    told = {name: faults.get(name, late) for name in CHANNELS}
+    told = {name: faults.get(name, late) for name in channels}
     return [f"{name}: {fault}" for name, fault in told.items() if fault]
 
 

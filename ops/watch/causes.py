@@ -20,6 +20,7 @@ AT_ONCE = 0.5  # seconds within which failures count as one event
 _MANY = 3
 _NAMED = 12  # of them at most
 _LINGER = 15.0  # seconds that a dependent has to come back by itself once its need is well
+_LONGEST = 300.0  # seconds that anything is held back at most
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Causes:
         self._told: set[str] = before._told if before else set()
         # What is held back: its text, and when its cause was last seen.
         self._held_back: dict[str, tuple[str, float]] = before._held_back if before else {}
+        self._since: dict[str, float] = before._since if before else {}  # since when it is held back
         self._recent: list[tuple[float, str]] = before._recent if before else []
         self._mass: set[str] = before._mass if before else set()  # who is still ill of those that failed at once
         self._failed: set[str] = before._failed if before else set()  # all of those
@@ -61,16 +63,35 @@ class Causes:
         if not known or self._untold:
             self._untold |= names
 
+    def memory(self) -> dict[str, list[str]]:
+        """What is told and not over, in plain values."""
+        return {"told": sorted(self._told), "failed": sorted(self._failed)}
+
+    def recall(self, memory: object) -> list[str]:
+        """Takes up what another has told; the services among it."""
+        said = memory if isinstance(memory, dict) else {}
+        told, failed = ([one for one in said.get(key, []) if isinstance(one, str)] for key in ("told", "failed"))
+        self._told |= set(told)
+        self._failed, self._mass = self._failed | set(failed), self._mass | set(failed)
+        return told
+
+    def tell(self, service: str, text: str) -> list[Telling]:
+        """Something of a service has to be told, whatever else is ill."""
+        self._held_back.pop(service, None)
+        return self._tell(service, text)
+
     def alert(self, service: str, text: str, now: float, ill: Collection[str]) -> list[Telling]:
         """Something of a service has to be told."""
         if self._explained(service, ill):
             self._held_back[service] = (text, now)
+            self._since.setdefault(service, now)
             return []
         return self._tell(service, text)
 
     def resolved(self, service: str, text: str) -> list[Telling]:
         """What was to be told of a service is over."""
         self._held_back.pop(service, None)
+        self._since.pop(service, None)
         if service not in self._told:
             return []
         self._told.discard(service)
@@ -89,7 +110,7 @@ class Causes:
         for service, (text, seen) in list(self._held_back.items()):
             if service not in self._needs:
                 del self._held_back[service]
-            elif self._explained(service, ill):
+            elif self._explained(service, ill) and now - self._since.get(service, now) < _LONGEST:
                 self._held_back[service] = (text, now)
             elif now - seen >= _LINGER and service in ill:
                 del self._held_back[service]
@@ -103,6 +124,7 @@ class Causes:
 
     def _tell(self, service: str, text: str) -> list[Telling]:
         self._told.add(service)
+        self._since.pop(service, None)
         return [Telling("critical", service, text, service)]
 
     def _explained(self, service: str, ill: Collection[str]) -> bool:

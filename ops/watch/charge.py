@@ -49,6 +49,7 @@ class Charge:
     moment: float | None = None  # when the policy wants to be asked again
     pause: float = _FIRST_PAUSE
     checked_at: str | None = None
+    cause: str = ""  # why it is being restarted
     failing_since: float | None = None  # when the first of the failed askings began, seconds since the epoch
     revived: bool = False  # it was started anew and is not up yet
     since: str = ""  # when it came into its state, ISO 8601

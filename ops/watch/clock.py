@@ -53,10 +53,9 @@ class Timers:
         """The moment of the first."""
         return self._heap[0][0] if self._heap else None
 
-    def fire(self, now: float) -> None:
-        """Calls whatever has come due; what is set meanwhile waits for the next time."""
+    def due(self, now: float) -> list[Callable[[float], None]]:
+        """Whatever has come due, to be called; what is set meanwhile waits for the next time."""
         due = []
         while self._heap and self._heap[0][0] <= now:
             due.append(heapq.heappop(self._heap)[2])
-        for call in due:
-            call(now)
+        return due

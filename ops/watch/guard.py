@@ -69,7 +69,9 @@ class Care:
         self._seen = True
         if time.monotonic() - self._launched_at > _CALM:
             self._failures = 0
-        if self._silence.seconds(self._post.beaten(self._other)) >= watched.SILENT_AFTER:
+        able = self._post.beat("guard" if self._other == "monitor" else "monitor")
+        # Where no time of a file can be set, silence says nothing.
+        if self._silence.seconds(self._post.beaten(self._other) if able else None) >= watched.SILENT_AFTER:
             self._tell(f"the {self._other}, pid {one.pid}, is silent: ended")
             process.send(one, signal.SIGKILL, above=True)  # it may have launched this watcher
             death.gone([one.pid], 2.0)
@@ -83,8 +85,9 @@ class Care:
         if launched is not None:
             if process.alive(launched) and moment - self._launched_at < _TO_BEGIN:
                 return launched
-            spawn.reap(launched.pid)
             process.send(launched, signal.SIGKILL)
+            death.gone([launched.pid], 2.0)
+            spawn.reap(launched.pid)
         if moment < self._next or self._post.wish().up is False:
             return None
         self._failures += 1

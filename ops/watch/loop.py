@@ -57,6 +57,7 @@ class Loop:
         self.sweep_soon = False  # whether the machine is to be looked at before its time
         self.ending = 0  # the signal that ends it
         self.each_second: list[Callable[[float], None]] = []
+        self.beat: Callable[[], object] = lambda: None  # shows that it is not stuck
         self.before_sleep: list[Callable[[], None]] = []
         self.turned: list[Callable[[Charge, Watch], None]] = []  # hears of every change of a state
         self.crew = Crew("deed", _DEEDS, lambda *result: self._put(self._revived, *result))
@@ -87,11 +88,7 @@ class Loop:
         signal.set_wakeup_fd(self._mouth, warn_on_full_buffer=False)
         self._second(self._now)
         while not self.ending:
-            try:
-                self.turn()
-            except OpsError as error:  # it could not be looked (no descriptor left, say); the next sweep sees the same
-                self.scribe.event("", "blind", error.seen)
-                self.sweep_soon = True
+            self.turn()
         self._let_finish()
         return self.ending
 
@@ -110,12 +107,21 @@ class Loop:
             self.news.watch_anew("woke", "it has not run for a while; nothing is judged by that time")
         self._bury()
         for key, _ in events:
-            key.data(self._now)
-        self.timers.fire(self._now)
-        self.rounds.advance(self._now)
+            self._call(key.data, self._now)
+        for timer in self.timers.due(self._now):
+            self._call(timer, self._now)
+        self._call(self.rounds.advance, self._now)
         while self._results:
-            hear, *result = self._results.popleft()
-            hear(*result)
+            self._call(*self._results.popleft())
+
+    def _call(self, call: Callable[..., None], *given: Any) -> None:
+        """One thing at a time: when one of them could not look (no descriptor left, say), the others go on, and a sweep
+        sees what it has missed."""
+        try:
+            call(*given)
+        except OpsError as error:
+            self.scribe.event("", "blind", error.seen)
+            self.sweep_soon = True
 
     def _patience(self) -> float:
         moments = [moment for moment in (self.rounds.due, self.timers.next()) if moment is not None]
@@ -140,7 +146,7 @@ class Loop:
     def _second(self, now: float) -> None:
         self.timers.at(now + 1.0, self._second)
         for call in self.each_second:
-            call(now)
+            self._call(call, now)
         self.news.tick(now)
 
     def _let_finish(self) -> None:
@@ -149,6 +155,7 @@ class Loop:
         while not self.crew.idle and time.monotonic() < until:
             self._selector.select(0.05)
             self._heard()
+            self.beat()
 
     # -- whom it watches --------------------------------------------------------------------------------------
 
@@ -193,7 +200,7 @@ class Loop:
             charge.rest()
             # What had not come up yet may have put itself in the background: that is seen by looking.
             self.sweep_soon = self.sweep_soon or charge.watch.state == "starting"
-            self.died(charge, words)
+            self._call(self.died, charge, words)
 
     def died(self, charge: Charge, how: str) -> None:
         """Its process is gone: perhaps because a command ended it, which then has the word first."""
@@ -249,6 +256,7 @@ class Loop:
                 if one.probe.name == decision.probe and one.inquiry is None:
                     self.rounds.ask_at(charge, one, self._now + AGAIN)
         if decision.do == "restart":
+            charge.cause = decision.why
             self._restart(charge, self._now, self._now)
 
     def _set_moment(self, charge: Charge) -> None:
@@ -279,6 +287,8 @@ class Loop:
 
     def _restart(self, charge: Charge, begun: float, now: float) -> None:
         """Hands it to the crew. What is not critical waits a moment for what is."""
+        if self.charges.get(charge.service.name) is not charge:
+            return  # taken out of the inventory meanwhile
         if not charge.service.critical and self._let_go_first(begun, now):
             self.timers.at(now + _GATHER, functools.partial(self._restart, charge, begun))
             return
@@ -300,19 +310,18 @@ class Loop:
             return
         if revival is None:
             revival = Revival("failed", f"{type(error).__name__}: {error}")
-        if revival.result == "started" and revival.root is not None:
-            alive = self.attach(charge, revival.root)
-            charge.revived = True
-            self.tell(charge, Acted("started"))
-            if revival.ready:
-                self.tell(charge, Found(ready=True))
-            self.ask_soon(charge)
-            if not alive:
-                self.died(charge, how(spawn.reap(revival.root.pid)))
-            return
+        try:
+            alive = revival.root is None or self.attach(charge, revival.root)
+        except OpsError as error:  # it cannot be watched now: looked at again in a second, and then found running
+            revival, alive = Revival("other", error.seen, patience=1.0), True
+        self.news.revived(charge, revival)
         self.tell(charge, Acted(revival.result, revival.why, revival.patience))
+        if revival.ready:
+            self.tell(charge, Found(ready=True))
         if charge.root is not None:
             self.ask_soon(charge)
+        if not alive and revival.root is not None:
+            self.died(charge, how(spawn.reap(revival.root.pid)))
 
     def found(self, charge: Charge, root: Process, *, ready: bool, anew: bool) -> None:
         """A process is the service now: adopted, or started by a command."""

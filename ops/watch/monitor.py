@@ -27,6 +27,7 @@ from ops.watch.upkeep import Upkeep
 
 def monitor(folder: str, inventory: str, *, foreground: bool, json: bool) -> int:
     """Watches until a signal ends it; the exit code. With `foreground` it prints what happens, and keeps no guard."""
+    seen = promise.fingerprint_of(inventory)  # before it is read: what is changed meanwhile is seen to have changed
     host, fault = _host(inventory, folder)
     state = State(host.stack, host.root, folder)
     spawn.take_no_ignored_signals()
@@ -37,7 +38,7 @@ def monitor(folder: str, inventory: str, *, foreground: bool, json: bool) -> int
         except LockHeld:
             return _refused(folder)
         scribe = Scribe(host, state, _echo(host, json) if foreground else None)
-        return _watch(host, state, scribe, inventory, fault, guarded=not foreground)
+        return _watch(host, state, scribe, (inventory, seen), fault, guarded=not foreground)
 
 
 def _host(path: str, folder: str) -> tuple[Host, str]:
@@ -51,7 +52,9 @@ def _host(path: str, folder: str) -> tuple[Host, str]:
         return last, str(error)
 
 
-def _watch(host: Host, state: State, scribe: Scribe, inventory: str, fault: str, *, guarded: bool) -> int:
+def _watch(host: Host, state: State, scribe: Scribe, read: tuple[str, str], fault: str, *, guarded: bool) -> int:
+    """`read`: the inventory and what it looked like before it was read."""
+    inventory, seen = read
     spawn.allow_files(4 * len(host.services) + 256)
     loop = Loop(Site(host, state, "monitor"), scribe)
     kept = promise.Kept(state.path)
@@ -62,7 +65,7 @@ def _watch(host: Host, state: State, scribe: Scribe, inventory: str, fault: str,
         scribe.event("", "inventory", f"broken, so the last good one holds: {fault}")
     loop.take_charge(host.services)
     patrol = Patrol(loop)
-    followed = promise.Promise(loop, inventory, kept, fault)
+    followed = promise.Promise(loop, inventory, kept, seen, fault)
     Upkeep(loop)
     Sentry(loop, patrol, followed, inventory if guarded else "").sign_on()
     if guarded and Watchpost(state.path).wish().up is False:  # monitor-stop came while this one was being launched

@@ -6,9 +6,11 @@ Knows: which change is worth which line. Must not know: how it came about, where
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from ops.memory.files import now as stamp
 from ops.model import Service
+from ops.operations.revival import Revival
 from ops.watch.causes import Causes, Telling
 from ops.watch.charge import Charge
 from ops.watch.policy import Decision, Watch
@@ -38,24 +40,48 @@ class News:
     def turned(self, charge: Charge, before: Watch, now: float) -> None:
         """A watch has changed."""
         watch, name = charge.watch, charge.service.name
-        if watch.state != before.state or watch.wanted != before.wanted:
+        fell_ill = before.outage is None and watch.outage is not None
+        if watch.state != before.state or watch.wanted != before.wanted or fell_ill:
             self.changed, charge.since = True, stamp()
             ill = watch.state in ("hung", "unhealthy") and before.state == "up"
             self._write_state(name, watch, charge.failing_since if ill else None)
         if watch.state != before.state:
             self._scribe.event(name, watch.state, "" if watch.state in ("up", "starting") else watch.why)
-        if before.outage is None and watch.outage is not None:
+        if fell_ill:
             self._causes.began(name, now)
 
     def decided(self, charge: Charge, decision: Decision, now: float) -> None:
         """The policy has decided."""
         name = charge.service.name
-        if decision.do == "restart":
-            self._scribe.event(name, "restart", decision.why)
-        if decision.alert:
+        if decision.alert and self._own_fault(charge):
+            self._say(self._causes.tell(name, decision.alert))
+        elif decision.alert:
             self._say(self._causes.alert(name, decision.alert, now, self.ill() - {name}))
         if decision.resolved:
             self.resolved(name, decision.resolved)
+
+    def _own_fault(self, charge: Charge) -> bool:
+        """Whether an alert of it is told whatever else is ill: that it was given up, and that a critical one does not
+        run or is silent. Wrong answers may be the fault of what it needs."""
+        return charge.watch.state == "gave-up" or (charge.service.critical and charge.watch.state != "unhealthy")
+
+    def revived(self, charge: Charge, revival: Revival) -> None:
+        """A restart is over; one that was somebody else's turn was none."""
+        charge.revived = charge.revived or revival.result == "started"
+        if revival.result == "started" and not revival.why:
+            self._scribe.event(charge.service.name, "restart", charge.cause)
+        elif revival.result == "failed":
+            self._scribe.event(charge.service.name, "not-started", revival.why)
+
+    def open_alerts(self) -> dict[str, list[str]]:
+        """What was told and is not over, for the next monitor."""
+        return self._causes.memory()
+
+    def recall(self, memory: object) -> None:
+        """What the monitor before has told."""
+        for name in self._causes.recall(memory):
+            if name in self._charges:
+                self._charges[name].watch = replace(self._charges[name].watch, alerted=True)
 
     def resolved(self, name: str, why: str) -> None:
         """What was to be told of a service is over."""

@@ -47,7 +47,7 @@ class Patrol:
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self._site = loop.site
-        self._seen: dict[str, int] = {}  # times of files, to see that they change
+        self._seen: dict[str, tuple[int, int, int] | None] = {}  # times of files, to see that they change
         self._sweeping = False
         self._next_sweep = 0.0
         self.swept_at: str | None = None
@@ -106,11 +106,12 @@ class Patrol:
 
     def _changed(self, path: str) -> bool:
         try:
-            time = os.stat(path).st_mtime_ns
+            found = os.stat(path)
+            seen = (found.st_ino, found.st_mtime_ns, found.st_size)
         except OSError:
-            time = 0
-        before, self._seen[path] = self._seen.get(path, 0), time
-        return before != time
+            seen = None
+        before, self._seen[path] = self._seen.get(path), seen
+        return before != seen
 
     def _take_wishes(self, first: bool) -> None:
         wishes = self._site.state.wishes()
@@ -136,6 +137,10 @@ class Patrol:
     def _look(self, services: list[Service]) -> Looks:
         """In a thread: what there is of each service."""
         state = self._site.state
+        for service in services:
+            if state.turn(service.name) % 2:  # whoever held its lock was killed: held once, it can be compared again
+                with contextlib.suppress(LockHeld), state.changing(service.name, 0.0, self._site.by):
+                    pass
         turns = {service.name: state.turn(service.name) for service in services}
         around = Surroundings(self._site.host, state)
         return {one.name: _seen(see(state, one, around), turns[one.name], around) for one in services}

@@ -19,10 +19,10 @@ for all readings, what has become due is decided: a restart, a give-up, an alert
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from ops.model import ServiceState, Wanted
+from ops.model import ServiceState
 from ops.watch.readings import (
     Acted,
     Answered,
@@ -38,32 +38,14 @@ from ops.watch.readings import (
     Wished,
 )
 from ops.watch.rules import Rules, rules_of
+from ops.watch.watch import Watch
+from ops.watch.wording import critical_event, over
 
 __all__ = ["Decision", "Rules", "Watch", "decide", "next_moment", "rules_of"]
 
 _NONE_YET = -1  # attempts before the first start, which is no restart
 ALIVE_FOR = 0.25  # seconds that a service without any probe must live to count as started
 _WELL: tuple[ServiceState, ...] = ("up", "starting", "stopping", "unknown")
-
-
-@dataclass(frozen=True)
-class Watch:
-    """What the monitor remembers of one service. Moments are those of `now`."""
-
-    rules: Rules = field(default_factory=Rules)
-    wanted: Wanted = "up"
-    state: ServiceState = "unknown"
-    since: float = 0.0  # when it came into that state
-    why: str = ""  # what was wrong last, in words
-    doubts: Mapping[str, int] = field(default_factory=dict)  # by probe: how often in a row it has failed
-    unproven: frozenset[str] = frozenset()  # gating probes that have not passed since it was started
-    attempts: int = 0  # restarts since it was last calm
-    last_try: float = 0.0
-    due: float | None = None  # when it is to be restarted
-    acting: bool = False  # a restart is under way
-    outage: float | None = None  # since when it has not served though it was wanted
-    alerted: bool = False
-    flapping: bool = False  # its attempts were spent: only a calm spell ends that alert
 
 
 @dataclass(frozen=True)
@@ -194,7 +176,7 @@ def _used(watch: Watch, reading: Used, now: float) -> Watch:
     most = watch.rules.max_rss
     if most is None or reading.rss <= most or watch.state != "up" or watch.due is not None:
         return watch
-    due = _next_try(watch, now)
+    due = _when_planned(watch, now)
     why = f"memory: {reading.rss // 2**20} MiB, above its max_rss of {most // 2**20} MiB"
     return replace(watch, due=due, why=why)
 
@@ -202,15 +184,12 @@ def _used(watch: Watch, reading: Used, now: float) -> Watch:
 def _need_restarted(watch: Watch, reading: NeedRestarted, now: float) -> Watch:
     if not watch.rules.follow_needs or watch.state not in ("up", "unhealthy"):
         return watch
-    due = watch.due if watch.due is not None else _next_try(watch, now)
+    due = watch.due if watch.due is not None else _when_planned(watch, now)
     return replace(watch, due=due, why=f"need: {reading.need} was restarted")
 
 
-def _redefined(watch: Watch, reading: Redefined, now: float) -> Watch:
-    watch = replace(watch, attempts=0, flapping=False, why=reading.why)
-    if watch.state == "gave-up":
-        watch = _in_state(watch, "down", now)
-    return watch if watch.state == "foreign" else replace(watch, due=now)
+def _redefined(watch: Watch, reading: Redefined, _now: float) -> Watch:
+    return replace(watch, attempts=0, flapping=False, redefined=reading.why)
 
 
 def _acted(watch: Watch, reading: Acted, now: float) -> Watch:
@@ -288,18 +267,28 @@ def _next_try(watch: Watch, now: float) -> float | None:
     return max(now, watch.last_try + pause)
 
 
+def _when_planned(watch: Watch, now: float) -> float:
+    """When a service that is well may be restarted for another reason: that spends no attempt, and is not done again
+    and again."""
+    return max(now, watch.last_try + watch.rules.delay) if watch.last_try else now
+
+
 # -- what is due -------------------------------------------------------------------------------------------------
 
 
 def _decide_due(watch: Watch, now: float) -> tuple[Watch, Decision]:
     watch = _with_time(watch, now)
+    if watch.redefined and not watch.acting and watch.wanted == "up":
+        if watch.state in ("foreign", "gave-up"):  # that was said of its old definition
+            watch = _in_state(watch, "down", now)
+        watch = replace(watch, due=now, why=watch.redefined, redefined="")
     if watch.wanted != "up":
         return _with_alert(watch, now, NOTHING)
     if watch.due is None or watch.due > now or watch.acting:
         return _with_alert(watch, now, NOTHING)
     planned = watch.state == "up"
     outage = watch.outage if planned or watch.outage is not None else now
-    attempts = watch.attempts + 1
+    attempts = watch.attempts + (not planned)
     watch = replace(watch, acting=True, due=None, attempts=attempts, last_try=now, outage=outage)
     return _with_alert(watch, now, Decision("restart", watch.why))
 
@@ -339,36 +328,11 @@ def _with_alert(watch: Watch, now: float, decision: Decision) -> tuple[Watch, De
         watch = replace(watch, flapping=watch.flapping or spent)
         if watch.wanted == "up" and (watch.state != "up" or watch.flapping):
             return watch, decision
-        return replace(watch, alerted=False, flapping=False), replace(decision, resolved=_resolved(watch))
-    text = _critical_event(watch, now) if watch.wanted == "up" and watch.outage is not None else ""
+        return replace(watch, alerted=False, flapping=False), replace(decision, resolved=over(watch))
+    text = critical_event(watch, now) if watch.wanted == "up" and watch.outage is not None else ""
     if not text:
         return watch, decision
     return replace(watch, alerted=True, flapping=spent), replace(decision, alert=text)
-
-
-def _critical_event(watch: Watch, now: float) -> str:
-    """What of an outage has to be told; "" as long as it is being put right in time."""
-    rules, tries = watch.rules, _times(watch.attempts)
-    if watch.state == "gave-up":
-        return f"given up after {tries}: {watch.why}"
-    if watch.state == "foreign":
-        return f"not running, {watch.why}"
-    underway = watch.acting or watch.state == "starting"  # the last attempt may yet help
-    if watch.attempts > rules.attempts + underway:
-        return f"not well after {tries}, tried on: {watch.why}"
-    if watch.state == "unhealthy" and watch.due is None and not watch.acting:
-        return f"unhealthy, {watch.why}"
-    if watch.outage is not None and now >= watch.outage + rules.budget:
-        return f"not back within {rules.budget:g} s, {tries} so far: {watch.why}"
-    return ""
-
-
-def _resolved(watch: Watch) -> str:
-    return "well again" if watch.wanted == "up" else f"no longer wanted up (it is {watch.wanted})"
-
-
-def _times(restarts: int) -> str:
-    return "1 restart" if restarts == 1 else f"{restarts} restarts"
 
 
 def _doubted(before: Watch, watch: Watch, reading: Answered) -> bool:

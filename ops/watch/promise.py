@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import stat
 import sys
 from dataclasses import replace
 
@@ -26,7 +27,7 @@ from ops.watch.policy import Watch, rules_of
 from ops.watch.readings import Redefined
 
 SETTLED = 5.0  # seconds without a change
-_READING_TIME = 30.0  # seconds that reading it may take
+_READING_TIME = 10.0  # seconds that reading it may take
 _HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # where `ops` is
 # What the child does; it answers with a pickled Host, or with the lines of the mistake.
 _READ = """
@@ -79,24 +80,32 @@ class Kept:
 class Promise:
     """Follows the inventory file for a loop. `fault` says why what stands there does not hold, or is ""."""
 
-    def __init__(self, loop: Loop, path: str, kept: Kept, fault: str = "") -> None:
+    def __init__(self, loop: Loop, path: str, kept: Kept, seen: str, fault: str = "") -> None:
         self.fault = fault
         self._loop = loop
         self._path = path
         self._kept = kept
         self._thread = loop.background("inventory")
-        self._seen = _fingerprint(path) if not fault else ""
+        self._seen = "" if fault else seen
         self._taken = self._seen  # what was read last, whatever came of it
         self._since = loop.clock.last
         self._reading = False
+        self._looking = False
         loop.each_second.append(self._each_second)
         loop.turned.append(self._turned)
 
-    def _each_second(self, now: float) -> None:
+    def _each_second(self, _now: float) -> None:
         for charge in self._loop.charges.values():
             if charge.watch.attempts > 0 and not charge.watch.acting:  # its program could not even be launched
                 self._go_back(charge)
-        found = _fingerprint(self._path)
+        if not self._looking and not self._reading:  # in the thread: a file may hang (a network's, say)
+            self._looking = True
+            self._thread(lambda: fingerprint_of(self._path), self._looked)
+
+    def _looked(self, found: str | None, _error: BaseException | None) -> None:
+        self._looking, now = False, self._loop.clock.last
+        if found is None:
+            return
         if found != self._seen:
             self._seen, self._since = found, now
         if found == self._taken or self._reading or now - self._since < SETTLED:
@@ -150,7 +159,10 @@ class Promise:
     def _redefine(self, charge: Charge, service: Service) -> bool:
         """Has it watched as it is defined now; whether it has to be restarted for that."""
         old, charge.service = charge.service, service
-        charge.watch = replace(charge.watch, rules=rules_of(service))
+        rules, names = rules_of(service), {probe.name for probe in service.probes()}
+        doubts = {name: count for name, count in charge.watch.doubts.items() if name in names}
+        unproven = rules.gating if charge.watch.unproven else frozenset[str]()
+        charge.watch = replace(charge.watch, rules=rules, doubts=doubts, unproven=unproven)
         if service.probes() != old.probes():
             charge.rest_rounds(tuple(Round(probe) for probe in service.probes()))
             self._loop.ask_soon(charge)
@@ -166,12 +178,12 @@ class Promise:
             return
         if charge.watch.state == "up":
             charge.previous = None
-        elif before.state == "starting":
+        elif before.state == "starting" or charge.watch.state == "foreign":
             self._go_back(charge)
 
     def _go_back(self, charge: Charge) -> None:
         """Unless it may yet come up."""
-        if charge.previous is not None and charge.watch.state in ("down", "unhealthy", "hung", "gave-up"):
+        if charge.previous is not None and charge.watch.state in ("down", "unhealthy", "hung", "gave-up", "foreign"):
             previous, charge.previous = charge.previous, None
             name, why = charge.service.name, charge.watch.why
             self._loop.news.alert(name, f"its new definition is not well ({why}); started again as it was before")
@@ -179,10 +191,10 @@ class Promise:
             charge.previous = None
 
 
-def _fingerprint(path: str) -> str:
+def fingerprint_of(path: str) -> str:
     """Of its bytes; "" when it cannot be read, which may be an editor's doing."""
     try:
-        with open(path, "rb") as file:
-            return fingerprint(file.read(1 << 22))
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            return fingerprint(file.read(1 << 22)) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else ""
     except OSError:
         return ""

@@ -89,7 +89,10 @@ class Scribe:
         following = f"inv tail {telling.service}" if telling.service and kind == "alert" else ""
         alert = alerts.Alert(now(), telling.severity, stack, telling.service, telling.text, telling.key, following)
         settings = alerts.settings_of(self._host, self._state)
-        self._herald.hand(None, lambda: alerts.deliver(alert, settings))
+        # The log first, by the thread that is waited for in the end: a program that hangs must not keep it.
+        self._jobs.put((_SOON, lambda: self._delivered(alerts.deliver(alert, settings, ["log"]), None)))
+        others = alerts.CHANNELS.keys() - {"log"}
+        self._herald.hand(None, lambda: alerts.deliver(alert, settings, others))
 
     def close(self, within: float) -> None:
         """Writes what is left, for at most that many seconds."""
@@ -109,7 +112,10 @@ class Scribe:
             if job is None:
                 break
             wait, write = job
-            write()
+            try:
+                write()
+            except Exception as error:  # noqa: BLE001 - one line that cannot be written must not end all others
+                append_line(self._log, f"{now()} scribe {type(error).__name__}: {error}", fsync=False)
             self._due = min(self._due, time.monotonic() + wait)
         self._flush()
         self._history.close()

@@ -38,6 +38,8 @@ class Sentry:
         self._guard: Process | None = None
         loop.each_second.append(self._each_second)
         loop.before_sleep.append(self._publish)
+        loop.beat = self._post.beat
+        loop.news.recall(self._post.readings().get("alerts"))
 
     def sign_on(self) -> None:
         """From now on commands find it."""
@@ -81,9 +83,14 @@ class Sentry:
             return
         self._loop.news.changed = False
         self._published = self._loop.clock.last
-        services = {name: _reading(charge) for name, charge in self._loop.charges.items()}
         self._post.publish(
-            {"at": stamp(), "swept_at": self._patrol.swept_at, "fault": self._promise.fault, "services": services}
+            {
+                "at": stamp(),
+                "swept_at": self._patrol.swept_at,
+                "fault": self._promise.fault,
+                "services": {name: _reading(charge) for name, charge in self._loop.charges.items()},
+                "alerts": self._loop.news.open_alerts(),
+            }
         )
 
 

@@ -31,8 +31,7 @@ class Upkeep:
         self._told: dict[str, str] = {}
         self._next_mend = 0.0
         loop.each_second.append(self._each_second)
-        names = [*loop.charges, *rotating.OWN]
-        for text in rotating.recover_all(self._state, names):
+        for text in rotating.recover_all(self._state):
             loop.scribe.event("", "rotation", text)
 
     def _each_second(self, now: float) -> None:

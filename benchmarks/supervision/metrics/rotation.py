@@ -78,8 +78,8 @@ def _written(peer: Peer, lines: int, rotations: int) -> Found:
     until = time.monotonic() + _LIMIT
     while time.monotonic() < until:
         written, _, _ = _said(service, "/written")
-        files = len(peer.captured(service)) - 1  # one may be a copy that is being made or packed
-        if (written >= lines and files > rotations) or written > _MOST_LINES:
+        rotated = len(peer.captured(service)) - 2  # the log itself; a copy that is being made or packed
+        if (written >= lines and rotated >= rotations) or written > _MOST_LINES:
             break
         time.sleep(0.05)
     written, held_up, writing = _said(service, "/quiet")
