@@ -595,6 +595,7 @@ def test_an_alert_is_found_at_the_public_path(stack: Stack) -> None:
 def test_tail_into_head_ends_quietly(running: Stack, lines: int) -> None:
     """Also when no further line comes that could tell that the reader is gone."""
     for name in ("api", "pg"):
+        Path(f"{log(running, name)}.1").unlink(missing_ok=True)  # a generation of another test
         log(running, name).write_text("".join(f"line {number}\n" for number in range(lines)))
     piped = subprocess.run(
         ["bash", "-c", f"'{PYTHON}' -m invoke tail all --lines 1000 | head -1; echo ended ${{PIPESTATUS[0]}}"],

@@ -428,7 +428,7 @@ class Rotated:
         return lines
 
     def rotate(self, keep: int = 100) -> None:
-        done = rotate(str(self.log), keep, ours=[], journal=f"{self.log}.rotating")
+        done = rotate(str(self.log), keep, shut=lambda: contextlib.nullcontext([]), journal=f"{self.log}.rotating")
         assert done.state == "rotated", done.why
 
     def rename(self) -> None:
@@ -554,7 +554,14 @@ def test_f32_20_rotations_at_full_speed_are_followed_exactly(log: Path, follower
         for number in range(20):
             gather(follower, seen, lambda: log.stat().st_size > 50_000)
             until(lambda: log.stat().st_size > 300_000, every=0.001)  # more than one look takes
-            until(lambda: rotate(str(log), 100, ours=[writer.pid], journal=f"{log}.rotating").state == "rotated")
+            until(
+                lambda: (
+                    rotate(
+                        str(log), 100, shut=lambda: contextlib.nullcontext([writer.pid]), journal=f"{log}.rotating"
+                    ).state
+                    == "rotated"
+                )
+            )
             if number % 3 == 0:
                 until(lambda: tidy(str(log), 100) == "")
         count = written(writer)

@@ -211,11 +211,11 @@ def test_f31_a_flood_blocks_nobody_and_the_monitor_stays_small(stack: Stack) -> 
     write(stack, 400_000)
     until(lambda: written(stack) == 600_000, 60)
     assert numbers(quiet(stack, most=4 << 20)) == list(range(600_000))
-    assert len(kept(stack)) >= 2
+    assert kept(stack)
     assert (recorded(stack), stack.watcher("monitor")) == (one, monitor)
     assert rss(monitor) < most + (4 << 20), "36 MB went through, a fraction of which may be held"
     paused = [float(ms) for ms in re.findall(r"api\.log, its writers paused for ([\d.]+) ms", events(stack))]
-    assert len(paused) >= 2
+    assert paused
     assert min(paused) < 100  # on a quiet machine all are some 3 ms
 
 

@@ -295,7 +295,7 @@ def test_a_service_above_its_max_rss_is_restarted_gracefully(stack: Stack) -> No
     after = back(stack, before)
     assert process.entry(after.pid).rss < 64 << 20
     assert lines(stack, "monitor", " api restart", "above its max_rss of 64 MiB")
-    figures = kpi(stack)
+    figures = until(lambda: (said := kpi(stack))["restarts"] and said)
     assert (figures["restarts"], figures["outages"]) == (1, 0), figures
     assert not lines(stack, "alerts", "CRITICAL")
 

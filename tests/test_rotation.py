@@ -47,7 +47,7 @@ with open(told, "w") as file:
 
 # Forks rotations and kills each before its n-th step, or at a random moment; recovers; says what it met, a line each.
 ROTATOR = """
-import gzip, json, os, random, signal, sys, time
+import contextlib, gzip, json, os, random, signal, sys, time
 from ops.host import process
 from ops.host.generations import generations, tidy
 from ops.host.rotation import recover, rotate
@@ -56,7 +56,7 @@ log, pid, journal, job = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
 MARKS = ("open", "os.listdir", "os.rename", "os.remove", "os.truncate", "os.utime", "os.chmod", "fcntl.flock")
 
 def work():
-    rotate(log, 1000, ours=[pid], journal=journal)
+    rotate(log, 1000, shut=lambda: contextlib.nullcontext([pid]), journal=journal)
     if job == "tidy":
         tidy(log, 1000)
 
@@ -150,7 +150,7 @@ class Scene:
         return [writer.pid for writer in self.writers.values()]
 
     def rotate(self, keep: int = MANY) -> Rotated:
-        return rotate(str(self.log), keep, ours=self.ours, journal=str(self.journal))
+        return rotate(str(self.log), keep, shut=lambda: contextlib.nullcontext(self.ours), journal=str(self.journal))
 
     def rotated(self, keep: int = MANY) -> Rotated:
         """Tried until it is: on a busy machine a writer may not stop in time."""
@@ -463,7 +463,7 @@ def test_a_log_that_was_deleted_during_a_killed_rotation(scene: Scene) -> None:
 
 def test_law_2_a_writer_that_is_none_of_ours_is_left_alone_and_named(scene: Scene) -> None:
     writer = scene.write()
-    done = rotate(str(scene.log), MANY, ours=[], journal=str(scene.journal))
+    done = rotate(str(scene.log), MANY, shut=lambda: contextlib.nullcontext([]), journal=str(scene.journal))
     assert done.state == "skipped"
     assert f"pid {writer.pid} " in done.why
     assert "not one of ours" in done.why
@@ -474,7 +474,12 @@ def test_law_2_nobody_above_this_process_is_paused(scene: Scene) -> None:
     with scene.log.open("ab") as mine:
         mine.write(b"a line\n")
         mine.flush()
-        done = rotate(str(scene.log), MANY, ours=[os.getpid(), os.getppid()], journal=str(scene.journal))
+        done = rotate(
+            str(scene.log),
+            MANY,
+            shut=lambda: contextlib.nullcontext([os.getpid(), os.getppid()]),
+            journal=str(scene.journal),
+        )
     assert done.state == "skipped"
     assert "runs this very command" in done.why
     assert only_the_log_is_there(scene)
@@ -547,7 +552,7 @@ def test_what_is_no_log_is_left_alone(tmp_path: Path) -> None:
     other.write_bytes(b"not ours\n")
 
     def said() -> tuple[str, str]:
-        by_copy = rotate(str(log), 5, ours=[], journal=journal)
+        by_copy = rotate(str(log), 5, shut=lambda: contextlib.nullcontext([]), journal=journal)
         by_name = rotate_by_rename(str(log), 5)
         assert (by_copy.state, by_name.state) == ("skipped", "skipped")
         return by_copy.why, by_name.why

@@ -61,7 +61,7 @@ def listening(port: int) -> bool:
     lsof asked (and may raise OpsError).
     """
     if sys.platform == "linux":
-        found = [each for each in kernel_listeners() if each.port == port]
+        found = kernel_listeners(port)
     else:
         found = answering(port) or from_lsof([port], None)
     return bool(found)

@@ -22,11 +22,11 @@ import json
 import os
 import stat
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
-from ops.errors import OpsError
+from ops.errors import LockHeld, OpsError
 from ops.host import death, process
 from ops.host.generations import drop, locked, put_first
 from ops.host.log_writers import FileId, LeftAlone, Pause, resume
@@ -45,13 +45,14 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 @dataclass(frozen=True)
 class Rotated:
     """What came of it. `size`: bytes that are in the new generation; `paused`: seconds that writers stood still;
-    `full`: the disk was, so that dropping generations and trying again may help."""
+    `full`: the disk was, so that dropping generations and trying again may help; `busy`: somebody kept it shut."""
 
     state: Literal["rotated", "skipped"]
     why: str = ""
     size: int = 0
     paused: float = 0.0
     full: bool = False
+    busy: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,18 +66,22 @@ class _Note:
     cut: bool = False
 
 
-def rotate(path: str, keep: int, *, ours: Collection[int], journal: str) -> Rotated:
+Shut = Callable[[], contextlib.AbstractContextManager[Collection[int]]]
+
+
+def rotate(path: str, keep: int, *, shut: Shut, journal: str) -> Rotated:
     """Makes what the log holds its generation 1, of `keep`, while its writers go on holding it.
 
-    `ours`: pids that may be paused (law 2); their descendants may be, too. A log that somebody else writes to, or
-    somebody without O_APPEND, is left alone, and so is one whose writers cannot be stopped: then `why` names them.
-    `journal`: where to note who is paused, a file of its own for each log; see `recover`. Whoever could open the log
-    anew meanwhile (a start of the service) must be kept out by the caller.
+    `shut` is entered for the pause alone, not for the copying before it: it keeps out whoever could open the log anew
+    (a start of the service), and gives the pids that may be paused (law 2); their descendants may be, too. A log that
+    somebody else writes to, or somebody without O_APPEND, is left alone, and so is one whose writers cannot be
+    stopped: then `why` names them. `journal`: where to note who is paused, a file of its own for each log; see
+    `recover`.
     """
     try:
         with locked(path) as log:
             _end_what_was_begun(journal, log)
-            rotated = _attempts(path, log, ours, journal)
+            rotated = _attempts(path, log, shut, journal)
             if rotated.state == "rotated":
                 drop(path, keep)
             return rotated
@@ -129,17 +134,17 @@ def recover(journal: str) -> str:
 
 def _skipped(path: str, error: OSError | OpsError) -> Rotated:
     if isinstance(error, OpsError):
-        return Rotated("skipped", f"{path}: {error.seen}")
+        return Rotated("skipped", f"{path}: {error.seen}", busy=isinstance(error, LockHeld))
     return Rotated("skipped", f"{path}: {error.strerror}", full=error.errno in _FULL)
 
 
-def _attempts(path: str, log: int, ours: Collection[int], journal: str) -> Rotated:
+def _attempts(path: str, log: int, shut: Shut, journal: str) -> Rotated:
     why = ""
     for most in _IN_PAUSE:
         if not os.fstat(log).st_size:
             return Rotated("skipped", f"{path} is empty")
         try:
-            return _Attempt(path, log, ours, journal).make(most)
+            return _Attempt(path, log, shut, journal).make(most)
         except LeftAlone as refusal:
             why = f"{path}: {refusal}"
             if not refusal.worth:
@@ -150,30 +155,31 @@ def _attempts(path: str, log: int, ours: Collection[int], journal: str) -> Rotat
 class _Attempt:
     """One try at one locked log. However it ends, nobody is left paused, and the copy is there or the log is whole."""
 
-    def __init__(self, path: str, log: int, ours: Collection[int], journal: str) -> None:
+    def __init__(self, path: str, log: int, shut: Shut, journal: str) -> None:
         self._path = path
         self._log = log
         self._journal = journal
         self._size = 0  # bytes copied
         info = os.fstat(log)
-        self._pause = Pause(path, (info.st_dev, info.st_ino), ours)
+        self._shut = shut
         self._copy = _new_copy(path, stat.S_IMODE(info.st_mode))
         by = process.identify(os.getpid()) or Process(os.getpid(), 0.0, "")
         self._note = _Note(path, _identity(self._copy), (), by)
 
     def make(self, most: int) -> Rotated:
-        try:
-            self._catch_up()
-            os.fsync(self._copy)  # now, so that little is at stake in a power cut after the cut
-            self._catch_up()
-            with _for_writing(self._path, self._log) as log:
-                began = time.monotonic()
-                self._cut(log, most)
-        finally:
+        with contextlib.ExitStack() as held:
+            held.callback(os.close, self._copy)
             try:
+                self._catch_up()
+                os.fsync(self._copy)  # now, so that little is at stake in a power cut after the cut
+                self._catch_up()
+                ours = held.enter_context(self._shut())
+                pause = Pause(self._path, _identity(self._log), ours)
+                log = held.enter_context(_for_writing(self._path, self._log))
+                began = time.monotonic()
+                self._cut(log, pause, most)
+            finally:  # before the service's lock is let go
                 _, ended = _settle(self._journal, self._note, self._log)
-            finally:
-                os.close(self._copy)
         return Rotated("rotated", size=self._size, paused=ended - began if self._note.paused else 0.0)
 
     def _catch_up(self) -> None:
@@ -190,15 +196,15 @@ class _Attempt:
                 raise LeftAlone("it became shorter while it was copied", worth=True)
             self._size += _write(self._copy, piece)
 
-    def _cut(self, log: int, most: int) -> None:
+    def _cut(self, log: int, pause: Pause, most: int) -> None:
         self._write_down(self._note)
-        self._pause.begin(lambda paused: self._write_down(replace(self._note, paused=paused)))
+        pause.begin(lambda paused: self._write_down(replace(self._note, paused=paused)))
         end = os.fstat(self._log).st_size
         if end - self._size > most:
             raise LeftAlone("it grows faster than it can be copied", worth=True)
         self._copy_until(end)
         put_first(self._path, _copy_path(self._path))
-        if os.fstat(self._log).st_size != end or not self._pause.holds():
+        if os.fstat(self._log).st_size != end or not pause.holds():
             raise LeftAlone("somebody let its writers go on while they were paused", worth=True)
         os.ftruncate(log, 0)
         self._write_down(replace(self._note, cut=True))

@@ -12,7 +12,7 @@ from ops.host import process
 from ops.memory.files import now
 from ops.model import Probe, Reading, Service
 from ops.operations import asking, public, rivals, tree, watched
-from ops.operations.look import HostReport, ServiceReport, as_watched, report_of, shown, watch_warnings
+from ops.operations.look import HostReport, ServiceReport, as_watched, present, report_of, shown, watch_warnings
 from ops.operations.sight import Sight, Surroundings, see
 from ops.operations.site import Site
 
@@ -21,7 +21,9 @@ def health(site: Site, only: Sequence[str] = ()) -> HostReport:
     """Deep checks of every service, side by side."""
     around = Surroundings(site.host, site.state)
     services = shown(site, only)
-    sights = {service.name: see(site.state, service, around) for service in services}
+    seen = [see(site.state, service, around) for service in services]
+    services, seen = present(site, services, seen)
+    sights = {sight.service: sight for sight in seen}
     answers = _ask(site, services, sights)
     wishes = site.state.wishes()
     reports: list[ServiceReport] = []

@@ -66,6 +66,7 @@ def status(site: Site, only: Sequence[str] = ()) -> HostReport:
     services = shown(site, only)
     wishes = site.state.wishes()
     sights = [see(site.state, service, around, port=False, whole=False) for service in services]
+    services, sights = present(site, services, sights)
     reports = [
         report_of(service, sight, wishes[service.name].wanted if service.name in wishes else "up")
         for service, sight in zip(services, sights, strict=True)
@@ -102,6 +103,15 @@ def _as_watched(report: ServiceReport, said: Mapping[str, Any] | None) -> Servic
 def shown(site: Site, only: Sequence[str]) -> tuple[Service, ...]:
     """The chosen services, and those that run although the inventory no longer names them."""
     return site.chosen(only) + (() if only else strays(site.host, site.state))
+
+
+def present(
+    site: Site, services: Sequence[Service], sights: Sequence[Sight]
+) -> tuple[tuple[Service, ...], list[Sight]]:
+    """Without those that neither run nor stand in the inventory: nobody wants them, nobody misses them."""
+    known = {service.name for service in site.host.services}
+    pairs = [(one, seen) for one, seen in zip(services, sights, strict=True) if one.name in known or seen.root]
+    return tuple(one for one, _ in pairs), [seen for _, seen in pairs]
 
 
 def report_of(service: Service, sight: Sight, wanted: Wanted) -> ServiceReport:

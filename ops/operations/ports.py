@@ -139,7 +139,7 @@ def _refilled(site: Site, service: Service, port: int) -> Sequence[Listener]:
 def _since(site: Site, service: Service | None, again: Sequence[Listener]) -> str:
     if again:
         back = service is not None and watched.report(site).state == "up"
-        return f"; {'brought back by the monitor' if back else 'now held'}: {owners(again)}"
+        return f"; {'brought back by the monitor:' if back else 'now held by'} {owners(again)}"
     if service and site.state.wish(service.name).wanted == "up":
         return f"; {service.name} is wanted up: inv start --only {service.name}"
     return ""

@@ -6,9 +6,10 @@ Knows: whose processes may be paused for it, where that is noted. Must not know:
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+from collections.abc import Iterator
 
-from ops.errors import LockHeld
 from ops.host.generations import make_room, tidy
 from ops.host.rotation import Rotated, recover, rotate, rotate_by_rename
 from ops.memory.state import State
@@ -16,6 +17,7 @@ from ops.model import Service
 from ops.operations.sight import Surroundings, see
 from ops.operations.site import Site
 
+_A_LOOK = 0.05  # seconds; whoever changes the service has the word, and the log is rotated a little later
 _JOURNAL = ".rotating"
 OWN = ("monitor", "alerts")  # the tool's own logs, opened anew for each line
 
@@ -36,15 +38,17 @@ def rotate_service(site: Site, service: Service) -> Rotated:
 
 
 def _rotate(site: Site, service: Service) -> Rotated:
-    state = site.state
-    try:
-        with state.changing(service.name, 0.0, site.by):
-            around = Surroundings(site.host, state)
-            pids = [one.pid for one in see(state, service, around, port=False, locked=True).members]
-            path = state.log(service.name)
-            return rotate(path, service.log_keep, ours=pids, journal=journal(state, service.name))
-    except LockHeld as error:
-        return Rotated("skipped", error.seen)
+    shut = functools.partial(_shut, site, service)
+    return rotate(site.state.log(service.name), service.log_keep, shut=shut, journal=journal(site.state, service.name))
+
+
+@contextlib.contextmanager
+def _shut(site: Site, service: Service) -> Iterator[list[int]]:
+    """Under the lock of the service, for the milliseconds of the pause: who may be paused. LockHeld when somebody is
+    changing it."""
+    with site.state.changing(service.name, _A_LOOK, site.by):
+        around = Surroundings(site.host, site.state)
+        yield [one.pid for one in see(site.state, service, around, port=False, locked=True).members]
 
 
 def rotate_own(state: State, name: str, keep: int) -> Rotated:

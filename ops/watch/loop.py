@@ -39,8 +39,9 @@ from ops.watch.scribe import Scribe
 
 COMMAND_TIME = 0.5  # seconds until it is looked whether a command that is at it still lives
 _DEEDS = 8  # restarts at once
-_GATHER = 0.01  # seconds that others wait to see whether a critical one has failed, too
-_CRITICAL_FIRST = 0.25  # seconds that they let one go first which is being brought back
+_CRITICAL_FIRST = 0.25  # seconds that others let a critical one go first which is being brought back
+_FAR = 10.0  # seconds that a timer of the policy is set ahead at most
+_GATHER = 0.01  # seconds between two looks at that
 _SPREAD = 2.0  # seconds over which the first askings of all services are spread
 
 
@@ -260,10 +261,12 @@ class Loop:
             self._restart(charge, self._now, self._now)
 
     def _set_moment(self, charge: Charge) -> None:
+        """One timer a service: one that is set for later than it has to be is set anew, an earlier one asks again."""
         moment = next_moment(charge.watch)
-        if moment is not None and moment != charge.moment:
+        moment = moment if moment is None else min(moment, self._now + _FAR)  # else a loop of crashes leaves a heap
+        if moment is not None and (charge.moment is None or moment < charge.moment):
+            charge.moment = moment
             self.timers.at(moment, functools.partial(self._passed, charge, moment))
-        charge.moment = moment
 
     def _passed(self, charge: Charge, moment: float, _now: float) -> None:
         if charge.moment == moment and self.charges.get(charge.service.name) is charge:
@@ -298,11 +301,9 @@ class Loop:
         self.crew.hand(charge.service.name, job, 0 if charge.service.critical else 1)
 
     def _let_go_first(self, begun: float, now: float) -> bool:
-        critical = [charge.watch for charge in self.charges.values() if charge.service.critical]
-        if not critical:
-            return False
+        critical = (charge.watch for charge in self.charges.values() if charge.service.critical)
         coming_back = any(watch.outage is not None and watch.state != "up" for watch in critical)
-        return now - begun < (_CRITICAL_FIRST if coming_back else _GATHER)
+        return coming_back and now - begun < _CRITICAL_FIRST
 
     def _revived(self, name: str, revival: Revival | None, error: BaseException | None) -> None:
         charge = self.charges.get(name)

@@ -21,6 +21,7 @@ from ops.watch.patrol import Patrol
 from ops.watch.promise import Promise
 
 _PUBLISH_EVERY = 5.0  # seconds, while nothing changes but when it was looked at
+_AT_ONCE = 0.05  # seconds within which changes are published together: a restart is not to wait for that
 _JUMP = 2.0  # seconds by which the clock of the day may differ from the monotonic one
 
 
@@ -79,7 +80,7 @@ class Sentry:
         self._loop.scribe.event("", "guard", text)
 
     def _publish(self) -> None:
-        if not self._loop.news.changed:
+        if not self._loop.news.changed or self._loop.clock.last < self._published + _AT_ONCE:
             return
         self._loop.news.changed = False
         self._published = self._loop.clock.last

@@ -67,6 +67,8 @@ class Upkeep:
 
     def _rotated(self, name: str, keep: int, rotated: Rotated | None, error: BaseException | None) -> None:
         self._busy.discard(name)
+        if rotated is not None and rotated.busy:  # a command is at it: the next second will do
+            return
         why = str(error) if rotated is None else rotated.why if rotated.state == "skipped" else ""
         if rotated is not None and not why:
             paused = f", its writers paused for {1000 * rotated.paused:.1f} ms" if rotated.paused else ""
