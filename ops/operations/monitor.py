@@ -10,7 +10,7 @@ import signal
 import time
 from dataclasses import replace
 
-from ops.errors import OpsError
+from ops.errors import LockHeld, OpsError
 from ops.host import death, process
 from ops.memory.state import OVERDUE, State
 from ops.memory.watchpost import Watcher, Watchpost
@@ -22,6 +22,7 @@ from ops.operations.watchers import launch
 
 NAME = "monitor"
 _UP_WITHIN = 15.0  # seconds from its spawn to its first heartbeat
+_TRIES = 10
 _GRACE = 25.0  # seconds that it has to finish what it is restarting
 
 
@@ -108,8 +109,7 @@ def _named(seen: list[Process]) -> str:
 def _carry_out_stop(site: Site, seen: list[Process], plan: Plan) -> Outcome:
     post = Watchpost(site.state.path)
     recorded = post.want(False, site.by)  # before either ends, else they would bring one another back
-    for watcher in ("guard", "monitor", "guard"):  # a monitor may have brought its guard back in between
-        _end(site, post, watcher)
+    _end_both(site, post)
     if not recorded:
         raise OpsError(
             f"it is down, but that it should stay down could not be recorded in {site.state.path}",
@@ -119,6 +119,19 @@ def _carry_out_stop(site: Site, seen: list[Process], plan: Plan) -> Outcome:
         more = "; services run on" if site.task == "monitor-stop" else ""
         plan = replace(plan, why=f"ended {_named(seen)}{more}")
     return plan.outcome(NAME, "monitor-stop")
+
+
+def _end_both(site: Site, post: Watchpost) -> None:
+    """The guard first; then its place is kept, so that none can come back while the monitor ends. That holds also where
+    a full disk has kept them from reading that they are not wanted."""
+    for _ in range(_TRIES):
+        _end(site, post, "guard")
+        try:
+            with post.lock("guard", site.by):
+                return _end(site, post, "monitor")
+        except LockHeld:  # the monitor was quicker in bringing one back
+            site.checkpoint()
+    raise OpsError("the guard comes back each time it is ended", next="inv monitor-stop")
 
 
 def _end(site: Site, post: Watchpost, watcher: Watcher) -> None:

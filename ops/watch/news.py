@@ -40,7 +40,7 @@ class News:
     def turned(self, charge: Charge, before: Watch, now: float) -> None:
         """A watch has changed."""
         watch, name = charge.watch, charge.service.name
-        fell_ill = before.outage is None and watch.outage is not None
+        fell_ill = (before.outage is None or before.planned) and watch.outage is not None and not watch.planned
         if watch.state != before.state or watch.wanted != before.wanted or fell_ill:
             self.changed, charge.since = True, stamp()
             ill = watch.state in ("hung", "unhealthy") and before.state == "up"
@@ -104,7 +104,7 @@ class News:
 
     def _write_state(self, name: str, watch: Watch, since: float | None = None) -> None:
         self.written = True
-        planned = watch.outage is None and watch.state != "up"
+        planned = watch.state != "up" and (watch.planned or watch.outage is None)
         self._scribe.state(name, watch.state, watch.wanted, planned=planned, why=watch.why, at=since)
 
     def _say(self, tellings: Sequence[Telling]) -> None:

@@ -224,7 +224,7 @@ def _in_state(watch: Watch, state: ServiceState, now: float) -> Watch:
 
 
 def _up(watch: Watch, now: float) -> Watch:
-    return replace(_in_state(watch, "up", now), outage=None, unproven=frozenset(), doubts={})
+    return replace(_in_state(watch, "up", now), outage=None, planned=False, unproven=frozenset(), doubts={})
 
 
 def _starting(watch: Watch, now: float) -> Watch:
@@ -249,7 +249,7 @@ def _failed(watch: Watch, state: ServiceState, why: str, now: float) -> Watch:
     due = watch.due if watch.due is not None else _next_try(watch, now)
     outage = now if watch.outage is None else watch.outage
     given_up = due is None and state != "foreign"
-    watch = replace(watch, due=due, outage=outage)
+    watch = replace(watch, due=due, outage=outage, planned=False)
     return replace(watch, state="gave-up", since=now, flapping=False) if given_up else watch
 
 
@@ -289,7 +289,7 @@ def _decide_due(watch: Watch, now: float) -> tuple[Watch, Decision]:
     planned = watch.state == "up"
     outage = watch.outage if planned or watch.outage is not None else now
     attempts = watch.attempts + (not planned)
-    watch = replace(watch, acting=True, due=None, attempts=attempts, last_try=now, outage=outage)
+    watch = replace(watch, acting=True, planned=planned, due=None, attempts=attempts, last_try=now, outage=outage)
     return _with_alert(watch, now, Decision("restart", watch.why))
 
 

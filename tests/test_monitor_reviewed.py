@@ -1,0 +1,116 @@
+"""What a review of the monitor found, each held by a test: services left down, wrong figures."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ops.host import process
+from ops.memory import locks
+from ops.memory.files import read_json
+from ops.model import Process
+from tests.stack import Stack
+from tests.waiting import until
+from tests.watch import PATIENCE, back, critical, kpi, root, watched
+
+mounts = pytest.mark.skipif(
+    not sys.platform.startswith("linux") or os.geteuid() != 0, reason="mounting a tmpfs needs root on Linux"
+)
+
+
+@contextmanager
+def small_disk(place: Path) -> Iterator[Path]:
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", str(place)], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def test_law_3_a_monitor_killed_over_a_restart_leaves_nobody_down(stack: Stack) -> None:
+    """It dies while it holds the service's lock, which leaves the turn of that lock odd."""
+    stack.tiny("api", "--child=plain", grace=2)
+    watched(stack)
+    before, monitor = root(stack), stack.watcher()
+    deaf = next(line.pid for line in process.descendants([before.pid], process.table()) if line.pid != before.pid)
+    os.kill(deaf, signal.SIGSTOP)  # so that ending what is left takes its time
+    os.kill(before.pid, signal.SIGKILL)
+    lock = str(stack.state / "locks" / "api")
+    until(lambda: locks.turn(lock) % 2 and locks.is_held(lock), PATIENCE, every=0.001)
+    process.send(monitor, signal.SIGKILL)
+    assert back(stack, before) != before
+
+
+@mounts
+def test_law_7_a_monitor_on_a_full_disk_is_found_and_ended(stack: Stack) -> None:
+    """It cannot write down who it is; its lock says so."""
+    stack.tiny("api")
+    with small_disk(stack.state):
+        watched(stack)
+        before, monitor = root(stack), stack.watcher()
+        fill(stack.state / "filler")
+        process.send(monitor, signal.SIGKILL)
+        until(lambda: another(stack, monitor), PATIENCE)
+        until(lambda: (one := another(stack, monitor)) and shown(stack)["pid"] == one.pid, PATIENCE)
+        assert root(stack) == before
+        stack.inv("monitor-stop")
+        assert stack.watchers() == []
+        stack.end()
+
+
+def fill(path: Path) -> None:
+    with contextlib.suppress(OSError), path.open("wb", buffering=0) as file:
+        while file.write(b"x" * 4096):
+            pass
+
+
+def shown(stack: Stack) -> dict[str, Any]:
+    """The monitor as `inv status` shows it."""
+    found: dict[str, Any] = stack.inv("status", "--json").document["hosts"]["localhost"]["monitor"]
+    return found
+
+
+def another(stack: Stack, before: Process) -> Process | None:
+    """The monitor that came after; None while there is none, or a child of a watcher still looks like it."""
+    with contextlib.suppress(ValueError):
+        now = stack.watcher()
+        return now if now != before else None
+    return None
+
+
+def test_f21_a_lock_held_by_a_command_is_waited_for_and_counted_as_one_outage(stack: Stack) -> None:
+    stack.ops["recovery_budget"] = 2
+    stack.tiny("api", critical=True)
+    watched(stack)
+    before = root(stack)
+    with locks.held(str(stack.state / "locks" / "api"), [str(stack.state)], 5, "a test"):
+        process.send(before, signal.SIGKILL)
+        until(lambda: critical(stack), PATIENCE)  # not back within its budget
+    back(stack, before)
+    said = until(lambda: (found := kpi(stack))["outages"] and found, PATIENCE)
+    assert (said["restarts"], said["outages"]) == (1, 1)
+    assert len(critical(stack)) == 1
+
+
+def test_law_10_what_was_told_is_resolved_by_the_next_monitor(stack: Stack) -> None:
+    mode = stack.folder / "mode"
+    stack.tiny("api", f"--mode={mode}", health=[{"http": "/", "every": 1, "timeout": 1, "restart": False}])
+    watched(stack)
+    mode.write_text("500")
+    until(lambda: read_json(str(stack.state / "readings.json")).get("alerts", {}).get("told") == ["api"], PATIENCE)
+    monitor = stack.watcher()
+    process.send(monitor, signal.SIGKILL)
+    mode.unlink()
+    log = stack.state / "logs" / "alerts.log"
+    until(lambda: "RESOLVED" in log.read_text(), PATIENCE)
+    assert len(critical(stack)) == 1
