@@ -63,8 +63,8 @@ def test_law_7_a_monitor_on_a_full_disk_is_found_and_ended(stack: Stack) -> None
         until(lambda: another(stack, monitor), PATIENCE)
         until(lambda: (one := another(stack, monitor)) and shown(stack)["pid"] == one.pid, PATIENCE)
         assert root(stack) == before
-        stack.inv("monitor-stop")
-        assert stack.watchers() == []
+        done = stack.inv("monitor-stop")
+        assert stack.watchers() == [], str(done)
         stack.end()
 
 

@@ -10,7 +10,7 @@ import signal
 import time
 from dataclasses import replace
 
-from ops.errors import LockHeld, OpsError
+from ops.errors import OpsError
 from ops.host import death, process
 from ops.memory.state import OVERDUE, State
 from ops.memory.watchpost import Watcher, Watchpost
@@ -22,7 +22,6 @@ from ops.operations.watchers import launch
 
 NAME = "monitor"
 _UP_WITHIN = 15.0  # seconds from its spawn to its first heartbeat
-_TRIES = 10
 _GRACE = 25.0  # seconds that it has to finish what it is restarting
 
 
@@ -122,16 +121,12 @@ def _carry_out_stop(site: Site, seen: list[Process], plan: Plan) -> Outcome:
 
 
 def _end_both(site: Site, post: Watchpost) -> None:
-    """The guard first; then its place is kept, so that none can come back while the monitor ends. That holds also where
-    a full disk has kept them from reading that they are not wanted."""
-    for _ in range(_TRIES):
-        _end(site, post, "guard")
-        try:
-            with post.lock("guard", site.by):
-                return _end(site, post, "monitor")
-        except LockHeld:  # the monitor was quicker in bringing one back
-            site.checkpoint()
-    raise OpsError("the guard comes back each time it is ended", next="inv monitor-stop")
+    """At the same moment, and again whoever one of them has brought back in between: a full disk may have kept them from
+    reading that they are not wanted. OpsError names what is left."""
+    site.waiting(NAME, "monitor and guard to end")
+    ending = process.end(lambda: _watchers(post), grace=_GRACE, clock=time.monotonic)
+    if ending.left:
+        raise OpsError(f"{_named(list(ending.left))} would not end: {ending.refused}")
 
 
 def _end(site: Site, post: Watchpost, watcher: Watcher) -> None:
