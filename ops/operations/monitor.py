@@ -92,7 +92,8 @@ def stop(site: Site) -> Outcome:
 
 
 def _watchers(post: Watchpost) -> list[Process]:
-    return [one for one in (who(post, "guard"), who(post)) if one is not None]
+    """The monitor first: once it has been told to end, it does not bring its guard back."""
+    return [one for one in (who(post), who(post, "guard")) if one is not None]
 
 
 def _plan_stop(seen: list[Process]) -> Plan:
@@ -121,8 +122,8 @@ def _carry_out_stop(site: Site, seen: list[Process], plan: Plan) -> Outcome:
 
 
 def _end_both(site: Site, post: Watchpost) -> None:
-    """At the same moment, and again whoever one of them has brought back in between: a full disk may have kept them from
-    reading that they are not wanted. OpsError names what is left."""
+    """At the same moment, and again whoever one of them has brought back in between: on a full disk they cannot read
+    that they are not wanted. OpsError names what is left."""
     site.waiting(NAME, "monitor and guard to end")
     ending = process.end(lambda: _watchers(post), grace=_GRACE, clock=time.monotonic)
     if ending.left:

@@ -70,7 +70,7 @@ class Sentry:
             self._loop.scribe.watching()
 
     def _keep_guard(self) -> None:
-        if self._care is None:
+        if self._care is None or self._loop.ending:
             return
         one = self._care.look()
         if one is not None and one != self._guard and self._loop.lives.watch(one, self._keep_guard):
