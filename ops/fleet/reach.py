@@ -33,6 +33,20 @@ def here(inventory: Inventory) -> Host:
     )
 
 
+def last_good(path: str) -> tuple[Inventory, str] | None:
+    """What the monitor of this machine has last read in an inventory that cannot be read now, and when (local time,
+    for people). None when it has kept nothing that can be believed."""
+    import time
+
+    from ops.memory import last_good
+
+    found = last_good.find(path)
+    if found is None:
+        return None
+    read_at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(found.read_at))
+    return Inventory(path, found.host.stack, (found.host,)), read_at
+
+
 def site_of(inventory: Inventory, request: Request, done: Done, waiting: Waiting) -> Site:
     """The site of a request on this machine."""
     host = here(inventory)

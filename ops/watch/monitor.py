@@ -13,6 +13,7 @@ import sys
 from ops.errors import LockHeld, OpsError
 from ops.host import process, spawn
 from ops.memory.files import now
+from ops.memory.last_good import LastGood
 from ops.memory.state import State
 from ops.memory.watchpost import Watchpost
 from ops.model import Host
@@ -46,10 +47,10 @@ def _host(path: str, folder: str) -> tuple[Host, str]:
     try:
         return promise.read(path), ""
     except OpsError as error:
-        last = promise.Kept(folder).host()
+        last = LastGood(folder, path).read()
         if last is None:
             raise
-        return last, str(error)
+        return last.host, str(error)
 
 
 def _watch(host: Host, state: State, scribe: Scribe, read: tuple[str, str], fault: str, *, guarded: bool) -> int:
@@ -57,8 +58,9 @@ def _watch(host: Host, state: State, scribe: Scribe, read: tuple[str, str], faul
     inventory, seen = read
     spawn.allow_files(4 * len(host.services) + 256)
     loop = Loop(Site(host, state, "monitor"), scribe)
-    kept = promise.Kept(state.path)
-    kept.keep(host)
+    kept = LastGood(state.path, inventory)
+    if not fault:
+        kept.keep(host)
     scribe.watching(anew=True)
     scribe.event("", "monitor", f"begins to watch {len(host.services)} services, pid {os.getpid()}")
     if fault:

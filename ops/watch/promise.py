@@ -9,7 +9,6 @@ file is broken.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pickle
 import stat
@@ -18,7 +17,7 @@ from dataclasses import replace
 
 from ops.errors import OpsError
 from ops.host import program
-from ops.memory.files import write_atomically
+from ops.memory.last_good import LastGood
 from ops.model import Host, Service, fingerprint
 from ops.operations import environment
 from ops.watch.charge import Charge, Round
@@ -27,6 +26,7 @@ from ops.watch.policy import Watch, rules_of
 from ops.watch.readings import Redefined
 
 SETTLED = 5.0  # seconds without a change
+_LOOK_EVERY = 2.0
 _READING_TIME = 10.0  # seconds that reading it may take
 _HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # where `ops` is
 # What the child does; it answers with a pickled Host, or with the lines of the mistake.
@@ -57,30 +57,10 @@ def read(path: str) -> Host:
     return answer
 
 
-class Kept:
-    """The last good inventory, in the state folder."""
-
-    def __init__(self, folder: str) -> None:
-        self._path = os.path.join(folder, "inventory.last")
-
-    def keep(self, host: Host) -> None:
-        with contextlib.suppress(OSError):
-            write_atomically(self._path, pickle.dumps(host), fsync=False)
-
-    def host(self) -> Host | None:
-        """None when there is none, or one that another version has written."""
-        try:
-            with open(self._path, "rb") as file:
-                found = pickle.loads(file.read())
-        except Exception:  # noqa: BLE001 - whatever a pickle of another version raises
-            return None
-        return found if isinstance(found, Host) else None
-
-
 class Promise:
     """Follows the inventory file for a loop. `fault` says why what stands there does not hold, or is ""."""
 
-    def __init__(self, loop: Loop, path: str, kept: Kept, seen: str, fault: str = "") -> None:
+    def __init__(self, loop: Loop, path: str, kept: LastGood, seen: str, fault: str = "") -> None:
         self.fault = fault
         self._loop = loop
         self._path = path
@@ -91,15 +71,16 @@ class Promise:
         self._since = loop.clock.last
         self._reading = False
         self._looking = False
+        self._next_look = 0.0
         loop.each_second.append(self._each_second)
         loop.turned.append(self._turned)
 
-    def _each_second(self, _now: float) -> None:
+    def _each_second(self, now: float) -> None:
         for charge in self._loop.charges.values():
             if charge.watch.attempts > 0 and not charge.watch.acting:  # its program could not even be launched
                 self._go_back(charge)
-        if not self._looking and not self._reading:  # in the thread: a file may hang (a network's, say)
-            self._looking = True
+        if now >= self._next_look and not self._looking and not self._reading:
+            self._looking, self._next_look = True, now + _LOOK_EVERY  # in the thread: a network's file may hang
             self._thread(lambda: fingerprint_of(self._path), self._looked)
 
     def _looked(self, found: str | None, _error: BaseException | None) -> None:
