@@ -20,6 +20,8 @@ from ops.host import logs
 from ops.host.generations import tidy
 from ops.host.logs import LONGEST, Follower, follow, last_lines, plain
 from ops.host.rotation import rotate, rotate_by_rename
+from ops.model import Process
+from tests.scene import identified
 from tests.waiting import until
 
 # Writes numbered lines as fast as it can, reopens its file on HUP on TERM says how many.
@@ -551,17 +553,15 @@ def test_an_old_generation_is_not_given_again_when_somebody_truncates(rotated: R
 def test_f32_20_rotations_at_full_speed_are_followed_exactly(log: Path, follower: Follower) -> None:
     seen: list[bytes] = []
     with full_speed(log) as writer:
+        ours = [identified(writer.pid)]
+
+        def shut() -> contextlib.AbstractContextManager[list[Process]]:
+            return contextlib.nullcontext(ours)
+
         for number in range(20):
             gather(follower, seen, lambda: log.stat().st_size > 50_000)
             until(lambda: log.stat().st_size > 300_000, every=0.001)  # more than one look takes
-            until(
-                lambda: (
-                    rotate(
-                        str(log), 100, shut=lambda: contextlib.nullcontext([writer.pid]), journal=f"{log}.rotating"
-                    ).state
-                    == "rotated"
-                )
-            )
+            until(lambda: rotate(str(log), 100, shut=shut, journal=f"{log}.rotating").state == "rotated")
             if number % 3 == 0:
                 until(lambda: tidy(str(log), 100) == "")
         count = written(writer)

@@ -146,6 +146,42 @@ def test_f44_a_zombie_is_dead(zombie: int) -> None:
     assert process.send(line.process(), signal.SIGKILL) is False
 
 
+@pytest.fixture
+def dead_leader() -> Iterator[int]:
+    """The number of a process group that has nobody in it but its leader, a zombie."""
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        os._exit(0)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    yield pid
+    os.waitpid(pid, 0)
+
+
+@root
+def test_a_group_of_zombies_alone_is_empty_whatever_the_kernel_says_of_it(dead_leader: int) -> None:
+    """A Mac says EPERM of it; Linux does so to another user."""
+    os.killpg(dead_leader, 0)
+    assert process.group_is_empty(dead_leader)
+    refused = "try:\n    os.killpg({0}, 0)\nexcept PermissionError:\n    said = process.group_is_empty({0})"
+    assert as_nobody("import os\n" + refused.format(dead_leader)) == "True"
+
+
+@root
+def test_a_group_that_somebody_lives_in_is_not_empty_whoever_asks(run: Run) -> None:
+    """Its leader is dead, and a child of it lives on."""
+    forks = "import os, sys\nif os.fork() == 0:\n    " + HOLD.replace("\n", "\n    ") + "\nos._exit(0)"
+    child = run(forks)
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert not process.group_is_empty(child.pid)
+    refused = "try:\n    os.killpg({0}, 0)\nexcept PermissionError:\n    said = process.group_is_empty({0})"
+    assert as_nobody("import os\n" + refused.format(child.pid)) == "False"
+    os.killpg(child.pid, signal.SIGKILL)
+    until(lambda: process.group_is_empty(child.pid))
+    child.wait()
+    assert process.group_is_empty(child.pid)
+
+
 @linux
 def test_a_process_whose_main_thread_has_ended_lives(run: Run) -> None:
     code = (

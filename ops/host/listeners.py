@@ -7,15 +7,21 @@ Only sockets in the state LISTEN are told: a client of a port is not its listene
 TIME_WAIT is nobody's. A socket has as many holders as processes that inherited its descriptor.
 
 The lsof way has been run on Linux (against the tables of the kernel) and its parser on recorded macOS output;
-it has not been run on a Mac.
+it has not been run on a Mac. One lsof takes 100 ms and more, so what must be quick (`listening`) does without it: on
+macOS it asks by connecting, which sees less.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import select
 import socket
+import struct
 import subprocess
 import sys
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
@@ -27,6 +33,7 @@ __all__ = ["Listener", "listeners", "listening", "open_ports"]
 LSOF = "/usr/sbin/lsof"  # where macOS keeps it; a launchd job has no /usr/sbin in its PATH
 LSOF_SECONDS = 10.0
 ANSWER_SECONDS = 0.2  # loopback answers or refuses within microseconds; silence means a full backlog
+A_MOMENT = 0.005  # seconds that it may take where nobody may be kept waiting
 
 
 def listeners(
@@ -55,15 +62,16 @@ def open_ports(pids: Collection[int]) -> dict[int, tuple[int, ...]]:
 
 
 def listening(port: int) -> bool:
-    """Whether anybody listens on the port, on either family; cheap, and says nothing about who.
+    """Whether anybody listens on the port, on either family; within milliseconds, and says nothing about who.
 
-    On macOS a listener on a loopback or wildcard address gets one bare connection; only when there is none is
-    lsof asked (and may raise OpsError).
+    Linux' kernel knows them all. macOS has nobody to be asked that quickly: there a listener on a loopback or
+    wildcard address gets one bare connection, and who says nothing for 5 ms is taken for one whose backlog is full.
+    A listener on another address alone is not seen there; `listeners` sees it.
     """
     if sys.platform == "linux":
         found = kernel_listeners(port)
     else:
-        found = answering(port) or from_lsof([port], None)
+        found = answering(port, A_MOMENT)
     return bool(found)
 
 
@@ -157,6 +165,9 @@ def run_lsof(arguments: list[str]) -> str:
     except subprocess.TimeoutExpired:
         seen = f"lsof did not answer within {LSOF_SECONDS:.0f} s"
         raise OpsError(seen, wanted="who listens on the port", next=retry) from None
+    except OSError as error:  # no process or descriptor left for it
+        seen = f"lsof cannot be run: {error.strerror}"
+        raise OpsError(seen, wanted="who listens on the port", next=retry) from error
     complaint = lsof_complaint(done.returncode, done.stdout, done.stderr)
     if complaint:
         raise OpsError(complaint, wanted="who listens on the port", next=retry)
@@ -236,26 +247,53 @@ def _lsof_address(host: str, family: Family) -> str:
     return f"::ffff:{bare}" if family == "IPv6" and ":" not in bare else bare
 
 
-def answering(port: int) -> list[Listener]:
-    """Where a listener that we may not see answers, of the two loopback addresses.
+_LOOPBACK: tuple[tuple[str, Family], ...] = (("127.0.0.1", "IPv4"), ("::1", "IPv6"))
+_AT_ONCE = struct.pack("ii", 1, 0)  # struct linger: closing leaves no TIME_WAIT behind
+
+
+def answering(port: int, within: float = ANSWER_SECONDS) -> list[Listener]:
+    """Where a listener that we may not see answers, of the two loopback addresses. Both are called at once; one that
+    does not refuse `within` that many seconds has a full backlog, and counts.
 
     Connecting, not binding: a trial bind counts TIME_WAIT as taken or, with SO_REUSEADDR on macOS, overlooks
     a listener on another address; and it would take the port from a service that binds at this moment.
     """
-    where: tuple[tuple[str, Family], ...] = (("127.0.0.1", "IPv4"), ("::1", "IPv6"))
-    return [Listener(port, at, family, None, None, ()) for at, family in where if _accepts(port, at, family)]
+    until = time.monotonic() + within
+    calls = [(_call(port, at, family), at, family) for at, family in _LOOPBACK]
+    try:
+        taken = [(at, family) for line, at, family in calls if line and not _refused(line, until)]
+    finally:
+        for line in filter(None, (call[0] for call in calls)):
+            line.close()
+    return [Listener(port, at, family, None, None, ()) for at, family in taken]
 
 
-def _accepts(port: int, address: str, family: Family) -> bool:
-    with socket.socket(FAMILIES[family], socket.SOCK_STREAM) as client:
-        client.settimeout(ANSWER_SECONDS)
-        try:
-            client.connect((address, port))
-        except TimeoutError:
-            return True  # a free port refuses at once; only a full backlog is silent
-        except OSError:  # refused, or no such family here
-            return False
-        return not met_itself(client)
+def _call(port: int, address: str, family: Family) -> socket.socket | None:
+    """The connection, made or under way; None when it was refused at once, or there is no such family here."""
+    try:
+        line = socket.socket(FAMILIES[family], socket.SOCK_STREAM)
+    except OSError:
+        return None
+    line.setblocking(False)
+    if line.connect_ex((address, port)) in (0, errno.EINPROGRESS):
+        return line
+    line.close()
+    return None
+
+
+def _refused(line: socket.socket, until: float) -> bool:
+    """Whether nobody took the call; what is not decided by then is no refusal."""
+    poll = select.poll()
+    poll.register(line, select.POLLOUT)
+    if not poll.poll(1000 * max(0.0, until - time.monotonic())):
+        return False
+    if line.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+        return True
+    with contextlib.suppress(OSError):  # taken, and hung up since
+        if met_itself(line):
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)  # the port is free, and is to be so again
+            return True
+    return False
 
 
 def met_itself(client: socket.socket) -> bool:

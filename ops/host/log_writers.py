@@ -3,7 +3,11 @@
 Knows: descriptors and their flags (Linux: /proc; macOS: lsof), stopping and continuing identified processes.
 Must not know: services, why they are paused, what is done meanwhile.
 
-The lsof way has been run on Linux only, and its parser on made-up macOS output; not run on a Mac.
+Who holds a file, Linux tells within the pause. macOS takes an lsof for it, 100 ms and more, so there it is asked only
+before the pause (FamilyPause), and within it everybody stands still who may have got the file since, holder or not.
+
+The lsof way has been run on Linux only, and its parser on made-up macOS output; FamilyPause has been run on Linux
+against real writers. Neither has been run on a Mac.
 """
 
 from __future__ import annotations
@@ -19,6 +23,8 @@ from ops.host import process
 from ops.model import Process
 
 STOP_SECONDS = 0.05  # a process that is not stopped by then waits for something uninterruptible
+
+_ORPHANAGE = 1  # the parent of whom has lost it
 
 FileId = tuple[int, int]  # device and inode
 
@@ -123,16 +129,15 @@ def parse_lsof_flags(text: str, append: int) -> dict[int, bool]:
 class Pause:
     """Everybody who may write to one file, stopped for a moment.
 
-    `ours` are the pids that may be signalled (law 2), and whatever descends from them. `note` is told who is about to
-    be stopped, before it happens; what it raises keeps them running. Who was stopped already is not in `paused`: it
-    is to stay so.
+    `ours` may be signalled (law 2), and whatever descends from them. `note` is told who is about to be stopped, before
+    it happens; what it raises keeps them running. Who was stopped already is not in `paused`: it is to stay so.
     """
 
-    def __init__(self, path: str, identity: FileId, ours: Collection[int]) -> None:
+    def __init__(self, path: str, identity: FileId, ours: Collection[Process]) -> None:
         self.paused: tuple[Process, ...] = ()
         self._path = path
         self._identity = identity
-        self._ours = frozenset(ours)
+        self._ours = frozenset(one.pid for one in ours)
         self._never = process.ancestors()
         self._looked_at = set(process.pids())
         self._holders = self._willing(writers(path, identity, self._looked_at))
@@ -189,6 +194,40 @@ class Pause:
         if not self._ours & process.ancestors(pid=pid):
             return "writes to it, and is not one of ours"
         return "" if holder.append else "writes to it without O_APPEND: a cut would leave a hole"
+
+
+class FamilyPause(Pause):
+    """The same where nobody tells within milliseconds who has a file open: nothing but the process table is looked at
+    in the pause. All of `ours` are stopped, whether they hold the file or not, and whatever of theirs was born since
+    the first look: it has the file from them, and so appends. Then none of the family can open it, write or fork.
+
+    One that was born since, and is nobody's child (macOS gives an orphan to launchd), may have had a parent in the
+    family: then it is tried again with a new look, and given up should that never help.
+
+    What it cannot exclude, and `Pause` can: somebody of the family that has opened the log itself since the first
+    look, and without O_APPEND; an orphan of that time that runs as another user. And the first look is older by an
+    lsof: so much longer a stranger has to get the log opened unseen.
+    """
+
+    def __init__(self, path: str, identity: FileId, ours: Collection[Process]) -> None:
+        super().__init__(path, identity, ours)
+        known = {one.pid for one in self._holders} | self._never
+        self._holders += tuple(one for one in ours if one.pid not in known and process.alive(one))
+
+    def _newcomers(self) -> tuple[Process, ...]:
+        now = set(process.pids())
+        born = now - self._looked_at
+        self._looked_at |= now
+        lines = [line for line in map(process.entry, sorted(born)) if line is not None and not line.dead]
+        for line in lines:
+            if line.ppid == _ORPHANAGE and process.owner(line.pid) == os.geteuid():
+                raise LeftAlone(f"{process.describe(line.pid)} came meanwhile, and has no parent", worth=True)
+        family = self._ours - self._never
+        return tuple(line.process() for line in lines if family & process.ancestors(pid=line.pid))
+
+
+# How a rotation pauses on this platform.
+PAUSE: type[Pause] = Pause if process.LINUX else FamilyPause
 
 
 def resume(paused: Iterable[Process]) -> float:

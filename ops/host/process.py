@@ -209,14 +209,22 @@ def descendants(roots: Iterable[int], entries: dict[int, Entry]) -> list[Entry]:
 
 
 def group_is_empty(leader: int) -> bool:
-    """Whether nobody is left in the process group of a dead leader; a zombie counts as somebody."""
+    """Whether nobody lives in the process group of a dead leader; a zombie does not."""
     try:
         os.killpg(leader, 0)
     except ProcessLookupError:
         return True
-    except OSError:
+    except OSError:  # EPERM: another user's are left; on macOS (XNU's killpg1) also: zombies alone
+        pass
+    return not any(_lives_in(leader, pid) for pid in pids())
+
+
+def _lives_in(leader: int, pid: int) -> bool:
+    try:
+        line = entry(pid) if os.getpgid(pid) == leader else None
+    except ProcessLookupError:
         return False
-    return False
+    return line is not None and not line.dead
 
 
 def command_line(pid: int) -> list[str]:

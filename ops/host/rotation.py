@@ -11,7 +11,10 @@ are exactly what was written. (A cut at a line's end would have to put the rest 
 steps, between which a kill would lose it.)
 
 Two things are outside its power: a process that gets the log opened within the few milliseconds after all were looked
-at and is neither of ours nor new, and a writer that this user may not see.
+at and is neither of ours nor new, and a writer that this user may not see. On a Mac these are the tenths of a second
+since an lsof, which is run before the pause and never in it (log_writers.FamilyPause says what else that leaves open);
+and a write that had entered the kernel when its process was stopped could come after the stop: the log's size, looked
+at again right before the cut, tells of it up to the last microseconds.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from typing import Literal
 from ops.errors import LockHeld, OpsError
 from ops.host import death, process
 from ops.host.generations import drop, locked, put_first
-from ops.host.log_writers import FileId, LeftAlone, Pause, resume
+from ops.host.log_writers import PAUSE, FileId, LeftAlone, Pause, resume
 from ops.model import Process
 
 PATIENCE = 0.5  # seconds that somebody else's rotation may last; then it hangs, and whom it paused goes on
@@ -66,22 +69,22 @@ class _Note:
     cut: bool = False
 
 
-Shut = Callable[[], contextlib.AbstractContextManager[Collection[int]]]
+Shut = Callable[[], contextlib.AbstractContextManager[Collection[Process]]]
 
 
-def rotate(path: str, keep: int, *, shut: Shut, journal: str) -> Rotated:
+def rotate(path: str, keep: int, *, shut: Shut, journal: str, pausing: type[Pause] = PAUSE) -> Rotated:
     """Makes what the log holds its generation 1, of `keep`, while its writers go on holding it.
 
     `shut` is entered for the pause alone, not for the copying before it: it keeps out whoever could open the log anew
-    (a start of the service), and gives the pids that may be paused (law 2); their descendants may be, too. A log that
+    (a start of the service), and gives who may be paused (law 2); their descendants may be, too. A log that
     somebody else writes to, or somebody without O_APPEND, is left alone, and so is one whose writers cannot be
     stopped: then `why` names them. `journal`: where to note who is paused, a file of its own for each log; see
-    `recover`.
+    `recover`. `pausing`: the way of this platform.
     """
     try:
         with locked(path) as log:
             _end_what_was_begun(journal, log)
-            rotated = _attempts(path, log, shut, journal)
+            rotated = _attempts(path, log, shut, journal, pausing)
             if rotated.state == "rotated":
                 drop(path, keep)
             return rotated
@@ -138,13 +141,13 @@ def _skipped(path: str, error: OSError | OpsError) -> Rotated:
     return Rotated("skipped", f"{path}: {error.strerror}", full=error.errno in _FULL)
 
 
-def _attempts(path: str, log: int, shut: Shut, journal: str) -> Rotated:
+def _attempts(path: str, log: int, shut: Shut, journal: str, pausing: type[Pause]) -> Rotated:
     why = ""
     for most in _IN_PAUSE:
         if not os.fstat(log).st_size:
             return Rotated("skipped", f"{path} is empty")
         try:
-            return _Attempt(path, log, shut, journal).make(most)
+            return _Attempt(path, log, shut, journal, pausing).make(most)
         except LeftAlone as refusal:
             why = f"{path}: {refusal}"
             if not refusal.worth:
@@ -155,8 +158,9 @@ def _attempts(path: str, log: int, shut: Shut, journal: str) -> Rotated:
 class _Attempt:
     """One try at one locked log. However it ends, nobody is left paused, and the copy is there or the log is whole."""
 
-    def __init__(self, path: str, log: int, shut: Shut, journal: str) -> None:
+    def __init__(self, path: str, log: int, shut: Shut, journal: str, pausing: type[Pause]) -> None:
         self._path = path
+        self._pausing = pausing
         self._log = log
         self._journal = journal
         self._size = 0  # bytes copied
@@ -174,7 +178,8 @@ class _Attempt:
                 os.fsync(self._copy)  # now, so that little is at stake in a power cut after the cut
                 self._catch_up()
                 ours = held.enter_context(self._shut())
-                pause = Pause(self._path, _identity(self._log), ours)
+                pause = self._pausing(self._path, _identity(self._log), ours)
+                self._catch_up()  # an lsof is time enough to write a lot
                 log = held.enter_context(_for_writing(self._path, self._log))
                 began = time.monotonic()
                 self._cut(log, pause, most)
@@ -204,7 +209,7 @@ class _Attempt:
             raise LeftAlone("it grows faster than it can be copied", worth=True)
         self._copy_until(end)
         put_first(self._path, _copy_path(self._path))
-        if os.fstat(self._log).st_size != end or not pause.holds():
+        if not pause.holds() or os.fstat(self._log).st_size != end:
             raise LeftAlone("somebody let its writers go on while they were paused", worth=True)
         os.ftruncate(log, 0)
         self._write_down(replace(self._note, cut=True))

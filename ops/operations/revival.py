@@ -5,7 +5,9 @@ why it is brought back, when it is tried again.
 
 After a plain death the way is short: when nobody is left in its process group and nobody listens on its port, it is
 launched at once. Children that left the group without a port are found and ended afterwards (`clean`). In every other
-case the whole machine is looked at first.
+case the whole machine is looked at first, which takes a Mac half a second. Where only a loopback address can be asked
+quickly (macOS), somebody may have the port on another one: then the new process either gets its address all the same,
+or ends at once, and the next try, which looks thoroughly, finds who is there.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from ops.operations.site import Site
 _A_LOOK = 0.02  # seconds; whoever only looks whether the lock is held holds it for an instant
 SOON = 0.1  # seconds until it is tried again when somebody holds the lock
 _LATER = 1.0  # seconds while a command is at it
+_FUNERAL = 0.02  # seconds that a process may still be in the table after its death was told
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def _revive(site: Site, service: Service, ill: Process | None, known: int) -> Re
     if wish.generation != known and _commanded(wish):
         return Revival("other", f"{wish.by} is at it", patience=_LATER)
     record = site.state.record(service.name)
-    if record and ill is not None and record.process == ill and _nothing_left(service, record):
+    if record and ill is not None and record.process == ill and _nothing_left(site, service, record):
         return _launched(site, service, Sight(service.name, "down", record=record))
     return _look_and_launch(site, service, ill)
 
@@ -96,13 +99,23 @@ def _launched(site: Site, service: Service, before: Sight) -> Revival:
     return Revival("started", root=tree.launch(site, service, before))
 
 
-def _nothing_left(service: Service, record: Record) -> bool:
+def _nothing_left(site: Site, service: Service, record: Record) -> bool:
     """Whether its death left neither a process in its group nor a listener on its port. A worker, and one that died
     before it was ever well (it may have put itself in the background), is looked at thoroughly."""
     ours = record.run and record.ready_at  # only what we launched leads a group of its own
-    if service.port is None or not ours or process.alive(record.process):
+    if service.port is None or not ours or not _is_over(site, record.process):
         return False
     return process.group_is_empty(record.process.pid) and not listening(service.port)
+
+
+def _is_over(site: Site, one: Process) -> bool:
+    """Whether it is dead. macOS tells of a death (NOTE_EXIT) a moment before the process counts as a zombie."""
+    until = time.monotonic() + _FUNERAL
+    while process.alive(one):
+        if time.monotonic() >= until:
+            return False
+        site.pause(0.001)
+    return True
 
 
 def _commanded(wish: Wish) -> bool:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ops.host.generations import make_room, tidy
 from ops.host.rotation import Rotated, recover, rotate, rotate_by_rename
 from ops.memory.state import State
-from ops.model import Service
+from ops.model import Process, Service
 from ops.operations.sight import Surroundings, see
 from ops.operations.site import Site
 
@@ -43,12 +43,12 @@ def _rotate(site: Site, service: Service) -> Rotated:
 
 
 @contextlib.contextmanager
-def _shut(site: Site, service: Service) -> Iterator[list[int]]:
-    """Under the lock of the service, for the milliseconds of the pause: who may be paused. LockHeld when somebody is
-    changing it."""
+def _shut(site: Site, service: Service) -> Iterator[Sequence[Process]]:
+    """Under the lock of the service, for the pause and the look before it: who may be paused. LockHeld when somebody
+    is changing it."""
     with site.state.changing(service.name, _A_LOOK, site.by):
         around = Surroundings(site.host, site.state)
-        yield [one.pid for one in see(site.state, service, around, port=False, locked=True).members]
+        yield see(site.state, service, around, port=False, locked=True).members
 
 
 def rotate_own(state: State, name: str, keep: int) -> Rotated:

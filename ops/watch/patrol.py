@@ -3,24 +3,27 @@
 Knows: wishes, records, sights; when to look. Must not know: probes, what a reading leads to.
 
 Commands ring the bell; should that be lost, a look a second at two times of files sees the same. The whole machine is
-looked at every `interval`, in a thread.
+looked at every `interval`. Whatever looks at processes or sockets is done in a thread, one thing after the other: on a
+Mac that takes lsof, tenths of a second each time. The loop itself looks only before it begins (`begin`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from ops.errors import LockHeld, OpsError
 from ops.host import process
-from ops.host.listeners import listening
+from ops.host.listeners import listeners, listening
 from ops.memory.files import now as stamp
 from ops.memory.state import Wish
-from ops.model import Process, Service
+from ops.model import Service
 from ops.operations import tree
 from ops.operations.revival import clean
 from ops.operations.sight import Sight, Surroundings, owners, see
@@ -39,6 +42,7 @@ class Look:
 
 
 Looks = Mapping[str, Look]
+Holding = Literal["nobody", "somebody", "hidden"]
 
 
 class Patrol:
@@ -50,7 +54,10 @@ class Patrol:
         self._seen: dict[str, tuple[int, int, int] | None] = {}  # times of files, to see that they change
         self._sweeping = False
         self._next_sweep = 0.0
+        self._next_asking: dict[str, float] = {}  # by foreign service: when it is asked again who has its port
+        self._adopting: set[str] = set()
         self.swept_at: str | None = None
+        self.swept = loop.clock.last  # the same on the clock of the loop
         self._thread = loop.background("patrol")
         loop.each_second.append(self._each_second)
 
@@ -66,8 +73,8 @@ class Patrol:
     def _each_second(self, now: float) -> None:
         self.reconcile()
         for charge in self._loop.charges.values():
-            if charge.watch.state == "foreign" and not self._still_taken(charge.service):
-                self._loop.tell(charge, Freed())
+            if charge.watch.state == "foreign":
+                self._ask_for_port(charge.service, now)
         if self._loop.sweep_soon:
             self._loop.sweep_soon, self._next_sweep = False, now
         if now >= self._next_sweep and not self._sweeping:
@@ -76,14 +83,31 @@ class Patrol:
     def sweep(self, now: float) -> None:
         """Has the whole machine looked at, in its thread."""
         services = [charge.service for charge in self._loop.charges.values()]
-        interval = min((service.interval for service in services), default=30.0)
-        self._sweeping, self._next_sweep = True, now + max(1.0, interval)
+        self._sweeping, self._next_sweep = True, now + self.every
         self._thread(functools.partial(self._look, services), self._swept)
 
-    def _still_taken(self, service: Service) -> bool:
-        with contextlib.suppress(OpsError):
-            return service.port is not None and listening(service.port)
-        return True
+    @property
+    def every(self) -> float:
+        """Seconds from sweep to sweep."""
+        return max(1.0, min((charge.service.interval for charge in self._loop.charges.values()), default=30.0))
+
+    # -- ports of services that others have -------------------------------------------------------------------
+
+    def _ask_for_port(self, service: Service, now: float) -> None:
+        """Has it looked at, in the thread, whether the port is still taken."""
+        if service.port is not None and now >= self._next_asking.get(service.name, 0.0):
+            self._next_asking[service.name] = math.inf  # not twice at a time
+            self._thread(functools.partial(_holding, service.port), functools.partial(self._asked, service.name))
+
+    def _asked(self, name: str, holding: Holding | None, _error: BaseException | None) -> None:
+        del self._next_asking[name]
+        charge = self._loop.charges.get(name)
+        if charge is None:
+            return
+        if holding == "nobody":
+            self._loop.tell(charge, Freed())
+        elif holding == "hidden":  # only lsof sees it: not every second
+            self._next_asking[name] = self._loop.clock.last + charge.service.interval
 
     # -- wishes and records -----------------------------------------------------------------------------------
 
@@ -100,9 +124,7 @@ class Patrol:
                     raise
         if self._changed(os.path.join(folder, "services")) or first:
             for charge in self._loop.charges.values():
-                path = os.path.join(folder, "services", f"{charge.service.name}.json")
-                if self._changed(path) or (first and os.path.exists(path)):
-                    self._take_record(charge, first)
+                self._look_at_record(charge, first)
 
     def _changed(self, path: str) -> bool:
         try:
@@ -126,6 +148,12 @@ class Patrol:
                 self._loop.tell(charge, Wished(wish.wanted, 0.0 if first else COMMAND_TIME))
                 self._loop.news.changed = True
 
+    def _look_at_record(self, charge: Charge, first: bool = False) -> None:
+        name = charge.service.name
+        path = os.path.join(self._site.state.path, "services", f"{name}.json")
+        if name not in self._adopting and (self._changed(path) or (first and os.path.exists(path))):
+            self._take_record(charge, first)
+
     def _take_record(self, charge: Charge, first: bool) -> None:
         record = self._site.state.record(charge.service.name)
         if record is None or record.process == charge.root or charge.watch.acting or not process.alive(record.process):
@@ -147,11 +175,11 @@ class Patrol:
 
     def _swept(self, looks: Looks | None, error: BaseException | None) -> None:
         self._sweeping = False
-        self.swept_at = stamp()
-        self._loop.news.changed = True
         if looks is None:
             self._loop.scribe.event("", "blind", f"the machine could not be looked at: {error}")
             return
+        self.swept, self.swept_at = self._loop.clock.last, stamp()
+        self._loop.news.changed = True
         self._take(looks)
 
     def _take(self, looks: Looks) -> None:
@@ -164,7 +192,7 @@ class Patrol:
     def _take_look(self, charge: Charge, look: Look) -> None:
         sight = look.sight
         if sight.root is not None and sight.root != charge.root and process.alive(sight.root):
-            self._adopt(charge, sight.root)
+            self._adopt(charge, look)
         elif sight.root == charge.root and sight.state == "foreign":
             self._loop.tell(charge, Taken(owners(sight.strangers)))
         elif sight.root is None and _missed(charge):
@@ -176,19 +204,48 @@ class Patrol:
                 hear = functools.partial(self._cleaned, charge.service.name)
                 self._thread(functools.partial(clean, self._site, charge.service), hear)
 
-    def _adopt(self, charge: Charge, root: Process) -> None:
+    def _adopt(self, charge: Charge, look: Look) -> None:
         """What runs though nobody recorded it is the service."""
-        service, state = charge.service, self._site.state
+        name = charge.service.name
+        if name not in self._adopting:
+            self._adopting.add(name)
+            job = functools.partial(self._recorded, charge.service, look)
+            self._thread(job, functools.partial(self._adopted, name))
+
+    def _recorded(self, service: Service, look: Look) -> Look | None:
+        """In the thread: records it under the lock of the service. What was seen counts when nobody has held that
+        lock since; else it is looked at again. None when it is somebody else's turn, or another process by now."""
+        state = self._site.state
         try:
-            with state.changing(service.name, 0.0, self._site.by):
-                sight = see(state, service, Surroundings(self._site.host, state), locked=True)
-                if sight.root != root:
-                    return
+            with state.changing(service.name, 0.0, self._site.by) as last:
+                sight = look.sight
+                if last != look.turn:
+                    sight = see(state, service, Surroundings(self._site.host, state), locked=True)
+                if sight.root is None or sight.root != look.sight.root or not process.alive(sight.root):
+                    return None
                 tree.adopt(self._site, service, sight)
         except LockHeld:
+            return None
+        return Look(sight, state.turn(service.name), look.remains)
+
+    def _adopted(self, name: str, look: Look | None, error: BaseException | None) -> None:
+        self._adopting.discard(name)
+        charge = self._loop.charges.get(name)
+        if error is not None:
+            self._loop.scribe.event(name, "blind", f"it runs, and could not be adopted: {error}")
+        if charge is None:
             return
-        self._loop.scribe.event(service.name, "adopted", f"pid {root.pid}")
-        self._loop.found(charge, root, ready=sight.ready, anew=sight.origin == "hand")
+        if look is not None and not charge.watch.acting:
+            self._take_adopted(charge, look)
+        self._look_at_record(charge)  # what was left alone meanwhile
+
+    def _take_adopted(self, charge: Charge, look: Look) -> None:
+        root, name = look.sight.root, charge.service.name
+        if self._site.state.turn(name) != look.turn:  # somebody has changed it since
+            self._loop.sweep_soon = True
+        elif root is not None and root != charge.root and process.alive(root):
+            self._loop.scribe.event(name, "adopted", f"pid {root.pid}")
+            self._loop.found(charge, root, ready=look.sight.ready, anew=look.sight.origin == "hand")
 
     def _take_use(self, charge: Charge, sight: Sight) -> None:
         moment = time.monotonic()
@@ -201,6 +258,13 @@ class Patrol:
     def _cleaned(self, name: str, what: str | None, error: BaseException | None) -> None:
         if what or error:
             self._loop.scribe.event(name, "cleaned", what or str(error))
+
+
+def _holding(port: int) -> Holding:
+    """In the thread: who has a port. "hidden": somebody whom the quick way to ask does not see."""
+    if not listening(port) and not listeners([port]):
+        return "nobody"
+    return "somebody" if listening(port) else "hidden"
 
 
 def _missed(charge: Charge) -> bool:
