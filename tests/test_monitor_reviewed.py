@@ -63,7 +63,8 @@ def test_law_7_a_monitor_on_a_full_disk_is_found(stack: Stack) -> None:
         until(lambda: another(stack, monitor), PATIENCE)
         until(lambda: (one := another(stack, monitor)) and shown(stack)["pid"] == one.pid, PATIENCE)
         assert root(stack) == before
-        stack.end()
+        stack.ok("monitor-stop")
+        assert not stack.watchers()
 
 
 def fill(path: Path) -> None:

@@ -93,18 +93,20 @@ def test_an_owner_with_a_selector_of_its_own_drives_and_cancels() -> None:
 
 
 def test_an_answer_that_waits_counts_after_a_sleep() -> None:
-    asked_already = threading.Event()
+    asked, answer = threading.Event(), threading.Event()
 
     def behaviour(line: Line) -> None:
         line.request()
-        asked_already.wait(5)
+        asked.set()
+        answer.wait(5)
         line.say(EMPTY)
 
     with serving(behaviour) as server, selectors.DefaultSelector() as selector:
         inquiry = Inquiry(Question(http(), server.port), time.monotonic(), selector)
-        until(lambda: selector.select(0))
-        inquiry.advance(time.monotonic())  # connected: the request is sent
-        asked_already.set()
+        while not asked.is_set():  # until it is connected and the request is sent
+            selector.select(0.01)
+            inquiry.advance(time.monotonic())
+        answer.set()
         until(lambda: selector.select(0))
         inquiry.advance(inquiry.deadline + 3600)
         assert inquiry.reading is not None and inquiry.reading.ok

@@ -75,25 +75,28 @@ class Dial:
 
     def advance(self) -> socket.socket | Finding | None:
         """The connection, non-blocking and still watched for WRITE; or why there is none; None: not yet."""
-        if self._socket is not None:
-            line = self._socket
-            number = line.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if number == 0 and not _connected(line):
-                return None
-            if number == 0 and not to_itself(line):
-                self._socket = None
-                return line
-            self._hang_up(number or errno.ECONNREFUSED)
-        return self._call_next()
+        while True:
+            if self._socket is not None:
+                line = self._socket
+                number = line.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                if number == 0 and not _connected(line):
+                    return None
+                if number == 0 and not to_itself(line):
+                    self._socket = None
+                    return line
+                self._hang_up(number or errno.ECONNREFUSED)
+            # Over loopback a call is taken or refused by the time connect(2) returns: seen by asking once more.
+            if not self._call_next():
+                return unreachable(self._failures)
 
-    def _call_next(self) -> Finding | None:
+    def _call_next(self) -> bool:
         while self._left:
             self._called = self._left.pop(0)
             number = self._call()
             if number == errno.EINPROGRESS:
-                return None
+                return True
             self._hang_up(number)
-        return unreachable(self._failures)
+        return False
 
     def _call(self) -> int:
         family, address = self._called

@@ -8,6 +8,7 @@ No proxy, no .netrc, no redirect is followed: the service itself is asked, and n
 
 from __future__ import annotations
 
+import functools
 import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 AGENT = "ops-probe"
 _HEAD_LIMIT = 64 * 1024  # bytes of status line and headers; h11 calls more than that a broken answer
 _WITH_BODY = ("POST", "PUT", "PATCH")
+# The same few are asked again and again, and a monitor that has slept finds its memory cold: every step counts.
+_REMEMBERED = 2048
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Where:
     target: str
 
 
+@functools.lru_cache(_REMEMBERED)
 def where(url: str) -> Where:
     """Takes an http URL apart; ValueError when it is none. A user name in it is not sent."""
     parts = urlsplit(url)
@@ -132,12 +136,17 @@ class Greeting:
 
         self.connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=_HEAD_LIMIT)
         try:
-            fields = headers(method, place.authority)
-            request = h11.Request(method=method, target=place.target, headers=fields)
-            parts = [self.connection.send(event) for event in (request, h11.EndOfMessage())]
+            parts = [self.connection.send(event) for event in (_request(method, place), h11.EndOfMessage())]
         except h11.LocalProtocolError as error:
             raise ValueError(str(error)) from error
         self.text = b"".join(part or b"" for part in parts)
+
+
+@functools.lru_cache(_REMEMBERED)
+def _request(method: str, place: Where) -> h11.Request:
+    import h11
+
+    return h11.Request(method=method, target=place.target, headers=headers(method, place.authority))
 
 
 class Exchange:

@@ -30,6 +30,8 @@ from ops.model import Process
 
 _A_LOOK = 0.2  # seconds; whoever only looks whether it is held holds it for an instant
 
+_SIZE = 256  # bytes that a file has at least, so that one can be overwritten by another
+
 Watcher = Literal["monitor", "guard"]
 
 
@@ -71,7 +73,8 @@ class Watchpost:
         """Records it, unless it is said already; whether it is recorded."""
         if self.wish().up is up:
             return True
-        if self._write("monitor.wish", asdict(MonitorWish(up, by, now())), fsync=True):
+        said = asdict(MonitorWish(up, by[:80], now()))
+        if self._write("monitor.wish", said, fsync=True) or self._overwrite("monitor.wish", said):
             return True
         if up:  # on a full disk: nothing said means the same
             with contextlib.suppress(OSError):
@@ -149,7 +152,22 @@ class Watchpost:
 
     def _write(self, name: str, value: Mapping[str, Any], *, fsync: bool = False) -> bool:
         try:
-            write_atomically(self._file(name), json.dumps({"schema": 1, **value}).encode(), fsync=fsync)
+            write_atomically(self._file(name), _text(value), fsync=fsync)
         except OSError:
             return False
         return True
+
+    def _overwrite(self, name: str, value: Mapping[str, Any]) -> bool:
+        """In its place, which a full disk still allows: it fits into one sector, so no power cut tears it."""
+        try:
+            with open(self._file(name), "r+b", buffering=0) as file:
+                file.write(_text(value))
+                file.truncate()
+                os.fsync(file.fileno())
+        except OSError:
+            return False
+        return True
+
+
+def _text(value: Mapping[str, Any]) -> bytes:
+    return json.dumps({"schema": 1, **value}).ljust(_SIZE).encode()

@@ -20,7 +20,7 @@ from ops.memory.watchpost import Watcher, Watchpost
 from ops.model import Process
 from ops.operations import watched, watchers
 
-PERIOD = 1.0  # seconds between looks at a heartbeat
+PERIOD = 2.0  # seconds between looks at a heartbeat; deaths are told by event
 _TO_BEGIN = 20.0  # seconds that a launched one has until it watches
 _CALM = 60.0  # seconds after which failed launches are forgotten
 _LONGEST = 30.0  # seconds between launches of one that dies again and again
@@ -59,17 +59,20 @@ class Care:
         self._launched_at = -_CALM
         self._failures = 0
         self._next = 0.0
-        self._seen = False  # whether there ever was one
+        self._seen: Process | None = None  # whom it saw last
 
     def look(self) -> Process | None:
-        """Brings it back when it is dead or silent; whom to watch, when it lives."""
-        one = watched.who(self._post, self._other)
-        if one is None:
-            return self._bring_back()
-        self._seen = True
+        """Shows that this one lives; brings the other back when it is dead or silent. Whom to watch, when it lives."""
+        able = self._post.beat("guard" if self._other == "monitor" else "monitor")
+        signed = self._post.post(self._other)
+        if self._seen is None or signed is None or signed.process != self._seen or not process.alive(self._seen):
+            one = watched.who(self._post, self._other)
+            if one is None:
+                return self._bring_back()
+            self._seen = one
+        one = self._seen
         if time.monotonic() - self._launched_at > _CALM:
             self._failures = 0
-        able = self._post.beat("guard" if self._other == "monitor" else "monitor")
         # Where no time of a file can be set, silence says nothing.
         if self._silence.seconds(self._post.beaten(self._other) if able else None) >= watched.SILENT_AFTER:
             self._tell(f"the {self._other}, pid {one.pid}, is silent: ended")
@@ -118,14 +121,16 @@ def _guard(folder: str, inventory: str, post: Watchpost) -> None:
     if me is not None:
         post.sign_on("guard", me)
     care = Care(folder, inventory, "monitor", lambda text: _log(folder, text))
-    while post.wish().up is not False:
-        post.beat("guard")
-        one = care.look()
-        if one is None:
-            time.sleep(0.1)
-        else:
-            death.gone([one.pid], PERIOD)
-            spawn.reap(one.pid)
+    with death.Deaths() as deaths:
+        seen: Process | None = None
+        while post.wish().up is not False:
+            watchers.follow_log(folder)
+            one = care.look()
+            if one is None:
+                time.sleep(0.1)
+            elif one == seen or deaths.watch(one.pid):
+                seen = None if deaths.poll(PERIOD) else one
+                spawn.reap(one.pid)
 
 
 def _log(folder: str, text: str) -> None:

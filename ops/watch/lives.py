@@ -22,13 +22,19 @@ class Lives(Generic[Mourner]):
     def __init__(self, selector: selectors.BaseSelector) -> None:
         self._deaths = death.Deaths()
         self._mourners: dict[int, Mourner] = {}
+        self._mute = True
         with contextlib.suppress(OSError):  # no descriptor left for it: then deaths are asked after, see `patience`
-            selector.register(self._deaths.fileno(), selectors.EVENT_READ, lambda _now: None)
+            selector.register(self._deaths.fileno(), selectors.EVENT_READ, self.rang)
+            self._mute = False
+
+    @staticmethod
+    def rang(_now: float) -> None:
+        """What is registered for its descriptor: `ended` is to be called."""
 
     @property
     def patience(self) -> float | None:
         """The longest that `ended` may be left uncalled, in seconds; None: until its descriptor is readable."""
-        return self._deaths.patience
+        return death.ASK_EVERY if self._mute else self._deaths.patience
 
     def watch(self, one: Process, mourner: Mourner) -> bool:
         """False when it is dead already, or its pid somebody else's."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import functools
+import math
 import os
 import selectors
 import signal
@@ -67,7 +68,7 @@ class Loop:
         self.lives: Lives[Charge | Callable[[], None]] = Lives(self._selector)
         self._naps = 0
         self._open()
-        self.rounds = Rounds(site, self._selector, self.clock, self.timers, self._answered)
+        self.rounds = Rounds(site, self._selector, self.clock, self.timers, lambda: len(self.charges), self._answered)
 
     def _open(self) -> None:
         self._now = self.clock.now()
@@ -106,7 +107,8 @@ class Loop:
         if self.clock.naps != self._naps:
             self._naps = self.clock.naps
             self.news.watch_anew("woke", "it has not run for a while; nothing is judged by that time")
-        self._bury()
+        if self.lives.patience is not None or any(key.data is self.lives.rang for key, _ in events):
+            self._bury()  # before all else
         for key, _ in events:
             self._call(key.data, self._now)
         for timer in self.timers.due(self._now):
@@ -145,7 +147,7 @@ class Loop:
             os.read(self._ear, 4096)
 
     def _second(self, now: float) -> None:
-        self.timers.at(now + 1.0, self._second)
+        self.timers.at(math.floor(now) + 1.0, self._second)  # the whole ones, on which services are asked, too
         for call in self.each_second:
             self._call(call, now)
         self.news.tick(now)

@@ -6,6 +6,7 @@ Knows: when each is asked next, which answers are awaited. Must not know: what a
 from __future__ import annotations
 
 import functools
+import math
 import selectors
 from collections.abc import Callable
 
@@ -16,9 +17,11 @@ from ops.operations.site import Site
 from ops.watch.charge import AGAIN, Charge, Round
 from ops.watch.clock import AwakeClock, Timers
 
+_TOGETHER = 10  # services whose askings may fall together in each part of a second
+
 
 class Rounds:
-    """All askings. `answered` hears every reading that says something."""
+    """All askings. `count` says of how many services; `answered` hears every reading that says something."""
 
     def __init__(
         self,
@@ -26,12 +29,14 @@ class Rounds:
         selector: selectors.BaseSelector,
         clock: AwakeClock,
         timers: Timers,
+        count: Callable[[], int],
         answered: Callable[[Charge, Round, Reading], None],
     ) -> None:
         self._site = site
         self._selector = selector
         self._clock = clock
         self._timers = timers
+        self._count = count
         self._answered = answered
         self._under_way: dict[int, tuple[Charge, Round]] = {}
 
@@ -39,6 +44,12 @@ class Rounds:
         """Has it asked then, and not when it was to be before."""
         one.next = moment
         self._timers.at(moment, functools.partial(self._ask, charge, one, moment))
+
+    def _next(self, started: float, one: Round) -> float:
+        """When it is asked again. Whole seconds are divided so finely that a few services fall together each time, and
+        with what the loop does every second: an idle monitor is to wake seldom, and never to be busy for long."""
+        moment, parts = started + one.probe.every, 1 + self._count() // _TOGETHER
+        return math.floor(moment * parts) / parts if (one.probe.every * parts).is_integer() else moment
 
     @property
     def due(self) -> float | None:
@@ -79,6 +90,6 @@ class Rounds:
             self.ask_at(charge, one, now + AGAIN)  # the monitor slept meanwhile, the service may have, too
             return
         starting = charge.watch.state == "starting" and one.probe.restart
-        self.ask_at(charge, one, now + charge.next_pause() if starting else max(now, inquiry.started + one.probe.every))
+        self.ask_at(charge, one, now + charge.next_pause() if starting else max(now, self._next(inquiry.started, one)))
         one.reading = inquiry.reading
         self._answered(charge, one, inquiry.reading)

@@ -6,7 +6,7 @@ Knows: where each kind of thing is kept. Must not know: what leads to it.
 
 from __future__ import annotations
 
-import queue
+import collections
 import threading
 import time
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from ops.watch.causes import Telling
 from ops.watch.crew import Crew
 
 _SOON = 0.2  # seconds until events are on the disk
-_LATER = 10.0  # seconds until samples are
+_WAITING = 10_000  # what waits at most while a disk hangs; the oldest go
 _THIN_EVERY = 3600.0
 
 Echo = Callable[[str, str, str], None]  # (service, event, detail), for a monitor in the foreground
@@ -36,8 +36,11 @@ class Scribe:
         self._echo = echo
         self._log = state.log("monitor")
         self._history = History(f"{state.path}/history.db")
-        self._jobs: queue.SimpleQueue[tuple[float, Callable[[], Any]] | None] = queue.SimpleQueue()
-        self._due = float("inf")
+        self._jobs: collections.deque[Callable[[], Any]] = collections.deque()
+        self._lost = 0
+        self._due = float("inf")  # when what was written is to be on the disk
+        self._woken = threading.Event()
+        self._closing = False
         self._thinned = time.monotonic()
         self._fault = ""
         self._herald = Crew("herald", 1, lambda ticket, result, error: self._delivered(result or [], error))
@@ -61,25 +64,25 @@ class Scribe:
             append_line(self._log, line, fsync=False)
             self._history.event(at, service, kind, detail)
 
-        self._jobs.put((_SOON, write))
+        self._put(write)
 
     def state(
         self, service: str, state: ServiceState, wanted: Wanted, *, planned: bool, why: str, at: float | None = None
     ) -> None:
         """It came into a state, now or at a moment before."""
         moment = time.time() if at is None else at
-        self._jobs.put((_SOON, lambda: self._history.state(moment, service, state, wanted, planned, why)))
+        self._put(lambda: self._history.state(moment, service, state, wanted, planned, why))
 
     def sample(self, service: str, **values: Any) -> None:
-        """A response time, or the use of the machine."""
+        """A response time, or the use of the machine. It is written together with whatever comes next."""
         at = time.time()
-        self._jobs.put((_LATER, lambda: self._history.sample(at, service, **values)))
+        self._put(lambda: self._history.sample(at, service, **values), None)
 
     def watching(self, *, anew: bool = False) -> None:
         """That the monitor watches at this moment; `anew`: it has not until now, or the clock has jumped."""
         at = time.time()
         write = self._history.begin if anew else self._history.watching
-        self._jobs.put((_SOON, lambda: write(at)))
+        self._put(lambda: write(at), 0.0)
 
     def tell(self, telling: Telling) -> None:
         """An alert, or its end: to the log and the history, and through every channel."""
@@ -90,38 +93,56 @@ class Scribe:
         alert = alerts.Alert(now(), telling.severity, stack, telling.service, telling.text, telling.key, following)
         settings = alerts.settings_of(self._host, self._state)
         # The log first, by the thread that is waited for in the end: a program that hangs must not keep it.
-        self._jobs.put((_SOON, lambda: self._delivered(alerts.deliver(alert, settings, ["log"]), None)))
+        self._put(lambda: self._delivered(alerts.deliver(alert, settings, ["log"]), None))
         others = alerts.CHANNELS.keys() - {"log"}
         self._herald.hand(None, lambda: alerts.deliver(alert, settings, others))
 
     def close(self, within: float) -> None:
         """Writes what is left, for at most that many seconds."""
-        self._jobs.put(None)
+        self._closing = True
+        self._woken.set()
         self._thread.join(within)
+
+    def _put(self, job: Callable[[], Any], within: float | None = _SOON) -> None:
+        """Has it written, and on the disk within that many seconds; None wakes nobody for it."""
+        if len(self._jobs) >= _WAITING:
+            self._jobs.popleft()
+            self._lost += 1
+        self._jobs.append(job)
+        if within is not None:
+            self._due = min(self._due, time.monotonic() + within)
+            self._woken.set()
 
     # -- in the thread ----------------------------------------------------------------------------------------
 
     def _write(self) -> None:
-        while True:
-            left = max(0.0, self._due - time.monotonic())
-            try:
-                job = self._jobs.get(timeout=min(left, 3600.0))
-            except queue.Empty:
+        while not self._closing or self._jobs:
+            if not self._closing:
+                self._woken.wait(max(0.0, min(self._due - time.monotonic(), _THIN_EVERY)))
+            self._woken.clear()
+            due = time.monotonic() >= self._due
+            if due:  # said before the jobs are done: what comes meanwhile sets it anew
+                self._due = float("inf")
+            self._do_all()
+            if due:
                 self._flush()
-                continue
-            if job is None:
-                break
-            wait, write = job
-            try:
-                write()
-            except Exception as error:  # noqa: BLE001 - one line that cannot be written must not end all others
-                append_line(self._log, f"{now()} scribe {type(error).__name__}: {error}", fsync=False)
-            self._due = min(self._due, time.monotonic() + wait)
         self._flush()
         self._history.close()
 
+    def _do_all(self) -> None:
+        while self._jobs:
+            self._do(self._jobs.popleft())
+
+    def _do(self, write: Callable[[], Any]) -> None:
+        try:
+            write()
+        except Exception as error:  # noqa: BLE001 - one line that cannot be written must not end all others
+            append_line(self._log, f"{now()} scribe {type(error).__name__}: {error}", fsync=False)
+
     def _flush(self) -> None:
-        self._due = float("inf")
+        if self._lost:
+            lost, self._lost = self._lost, 0
+            append_line(self._log, f"{now()} scribe {lost} lines were lost: the disk did not take them", fsync=False)
         self._history.flush()
         if self._history.fault != self._fault:
             self._fault = self._history.fault

@@ -15,13 +15,14 @@ from ops.memory.files import now as stamp
 from ops.memory.watchpost import Watchpost
 from ops.model import Process
 from ops.watch.charge import Charge
-from ops.watch.guard import Care
+from ops.watch.guard import PERIOD, Care
 from ops.watch.loop import Loop
 from ops.watch.patrol import Patrol
 from ops.watch.promise import Promise
 
 _PUBLISH_EVERY = 5.0  # seconds, while nothing changes but when it was looked at
 _AT_ONCE = 0.05  # seconds within which changes are published together: a restart is not to wait for that
+_SWEEPS, _LATE = 3.0, 5.0  # after that many times their interval, and that many seconds, sweeps are missed
 _JUMP = 2.0  # seconds by which the clock of the day may differ from the monotonic one
 
 
@@ -34,9 +35,11 @@ class Sentry:
         self._promise = promise
         self._post = Watchpost(loop.site.state.path)
         self._published = self._watched = -_PUBLISH_EVERY
+        self._blind = ""  # in words, that sweeps are missed
         self._offset = _offset()
         self._care = Care(loop.site.state.path, inventory, "guard", self._tell) if inventory else None
         self._guard: Process | None = None
+        self._next_look = 0.0
         loop.each_second.append(self._each_second)
         loop.before_sleep.append(self._publish)
         loop.beat = self._post.beat
@@ -59,7 +62,10 @@ class Sentry:
 
     def _each_second(self, now: float) -> None:
         self._post.beat()
-        self._keep_guard()
+        if self._guard is None or now >= self._next_look:
+            self._next_look = now + PERIOD
+            self._keep_guard()
+        self._miss_sweeps(now)
         if abs(_offset() - self._offset) > _JUMP:
             self._offset = _offset()
             self._loop.news.watch_anew("clock", "the clock of the day was set; nothing is timed by it")
@@ -69,11 +75,22 @@ class Sentry:
             self._watched, self._loop.news.written = now, False
             self._loop.scribe.watching()
 
+    def _miss_sweeps(self, now: float) -> None:
+        """Once, that the machine is no longer looked at (a disk or a program keeps the look), and that it is again."""
+        before, seconds = self._blind, now - self._patrol.swept
+        late = seconds >= _SWEEPS * self._patrol.every + _LATE
+        self._blind = f"the last look at the whole machine was {seconds:.0f} s ago" if late else ""
+        if bool(before) != late:
+            self._loop.scribe.event("", "blind", self._blind or "the whole machine was looked at again")
+            self._loop.news.changed = True
+
     def _keep_guard(self) -> None:
         if self._care is None or self._loop.ending:
             return
         one = self._care.look()
-        if one is not None and one != self._guard and self._loop.lives.watch(one, self._keep_guard):
+        if one is None or (one != self._guard and not self._loop.lives.watch(one, self._keep_guard)):
+            self._guard = None  # looked at again in a second
+        else:
             self._guard = one
 
     def _tell(self, text: str) -> None:
@@ -89,6 +106,7 @@ class Sentry:
                 "at": stamp(),
                 "swept_at": self._patrol.swept_at,
                 "fault": self._promise.fault,
+                "blind": self._blind,
                 "services": {name: _reading(charge) for name, charge in self._loop.charges.items()},
                 "alerts": self._loop.news.open_alerts(),
             }
