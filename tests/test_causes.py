@@ -36,6 +36,16 @@ def test_a_lonely_alert_is_told_once_and_resolved_once() -> None:
     assert causes.resolved("bank", "well again") == []
 
 
+def test_of_an_outage_that_was_told_nothing_is_told_but_its_end() -> None:
+    causes = Causes(NEEDS)
+    causes.began("recon", 0)
+    assert said(causes.tell("recon", "its new definition is not well")) == [("critical", "recon")]
+    assert causes.tell("recon", "not running") == []
+    assert causes.alert("recon", "not back within 30 s", 30, set()) == []
+    assert said(causes.resolved("recon", "well again")) == [("resolved", "recon")]
+    assert said(causes.tell("recon", "not running")) == [("critical", "recon")]
+
+
 def test_nothing_is_resolved_that_was_never_told() -> None:
     causes = Causes(NEEDS)
     causes.began("recon", 0)

@@ -697,6 +697,42 @@ def test_it_is_read_in_a_folder_that_is_read_only(tmp_path: Path) -> None:
         assert sorted(os.listdir(disk)) == ["history.db", "killed.db", "killed.db-wal"]
 
 
+def killed_writer(path: str) -> None:
+    """A history whose writer was killed: what it wrote last stands in SQLite's log alone."""
+    history = written(path)
+    for name in ("", "-wal"):
+        shutil.copy(path + name, f"{path}{name}.kept")
+    history.close()
+    for name in ("", "-wal"):
+        os.rename(f"{path}{name}.kept", path + name)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(f"{path}-shm")
+
+
+@as_root
+def test_law_7_what_a_killed_writer_left_on_a_full_disk_is_read(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        path = str(disk / "history.db")
+        killed_writer(path)
+        with contextlib.suppress(OSError), open(disk / "hog", "wb", buffering=0) as hog:
+            while hog.write(bytes(512)):
+                pass
+        assert kinds(path) == ["event-0", "event-1", "event-2"]
+        assert told(path).lacking == ""
+
+
+def test_law_7_with_no_room_anywhere_what_stands_in_the_file_itself_is_read(quick: str) -> None:
+    written(quick).close()
+    killed_writer(quick)
+    code = (
+        "import resource, sys; from ops.memory.history import read; resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))"
+        "; past = read(sys.argv[1], 0.0, 1e11); print(len(past.events), past.lacking)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, quick], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == f"3 {quick}-wal could not be read (no room): the newest minutes may be missing\n", done.stderr
+    assert len(kinds(quick)) == 6  # where there is room, it is
+
+
 @as_root
 def test_root_may_read_without_taking_the_file_from_its_owner(tmp_path: Path) -> None:
     written(str(tmp_path / "history.db")).close()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,20 @@ def left_out(stack: Stack, gone: int, removed: dict[str, Any]) -> None:
     assert not re.search(r" gone (down|restart).*", events(stack).split("taken up", 1)[1])
     assert "gone" not in stack.inv("status", "--json").services
     assert removed["port"] not in {service["port"] for service in stack.services.values()}
+
+
+def test_f47_a_new_port_that_a_stranger_holds_is_told_once_and_taken_back(stack: Stack) -> None:
+    port = stack.tiny("api", critical=True, start_timeout=3)
+    first = started(stack)["api"]
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        stack.services["api"]["port"] = stranger.getsockname()[1]
+        stack.write()
+        until(lambda: "RESOLVED" in alerts(stack), TAKEN_UP)
+        stack.services["api"]["port"] = port
+        assert body(stack, "api") == str(pid(stack, "api")) != str(first)
+    critical, resolved = alerts(stack).splitlines()
+    assert "CRITICAL" in critical and "api: its new definition is not well (its port is held by" in critical
+    assert "RESOLVED" in resolved and "api: well again" in resolved
 
 
 def test_f47_a_command_that_does_not_exist_waits_until_it_does(stack: Stack) -> None:

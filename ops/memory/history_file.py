@@ -125,12 +125,14 @@ def faults() -> Iterator[None]:
         raise Fault(error.strerror or str(error)) from error
 
 
-def open_reader(path: str) -> sqlite3.Connection:
-    """Read-only, and without a wait for the writer. sqlite3.Error when it cannot be read."""
+def open_reader(path: str, *, log: bool = True) -> sqlite3.Connection:
+    """Read-only, and without a wait for the writer. Without its `log` (-wal) it needs no companion, but tells only what
+    was put into the file itself. sqlite3.Error when it cannot be read."""
     import sqlite3
     from urllib.parse import quote
 
-    connection = sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, timeout=_BUSY, isolation_level=None)
+    how = "mode=ro" if log else "mode=ro&immutable=1"
+    connection = sqlite3.connect(f"file:{quote(path)}?{how}", uri=True, timeout=_BUSY, isolation_level=None)
     connection.text_factory = _text
     return connection
 

@@ -75,12 +75,13 @@ class Past:
     """What is known of a window. `watched` are intervals (begin, end), ascending and disjoint, and `states` the
     changes per service in the order of time: both reach back before the window as far as anything is kept, so that
     the state in force at its beginning and the true beginning of an outage are among them. `events` and `use` are
-    of the window only; where hours were thinned, those that overlap it."""
+    of the window only; where hours were thinned, those that overlap it. `lacking`: what could not be read."""
 
     watched: tuple[tuple[float, float], ...] = ()
     states: Mapping[str, tuple[Change, ...]] = field(default_factory=dict)
     events: tuple[Event, ...] = ()
     use: Mapping[str, Use] = field(default_factory=dict)
+    lacking: str = ""
 
 
 def bucket_of(seconds: float) -> int:

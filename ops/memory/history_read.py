@@ -10,6 +10,7 @@ import contextlib
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ops.errors import OpsError
@@ -21,22 +22,25 @@ if TYPE_CHECKING:
     import sqlite3
 
 
+_COPIES = 3  # tries to copy it while nobody writes
+
+
 def read(path: str, since: float, until: float) -> Past:
     """What the history tells of a window. A missing file is an empty Past. OpsError when it cannot be read.
 
-    Nothing is created where the history lies but SQLite's own companions (-wal, -shm), which get the file's owner."""
+    Nothing is created where the history lies but SQLite's own companions (-wal, -shm), which get the file's owner.
+    Where they cannot be (a folder that is read-only, a full disk), a copy is read; where there is no room for that
+    either, what stands in the file itself, and `lacking` says so."""
     if not os.path.lexists(path):
         return Past()
     try:
-        try:
-            return _read_in_place(path, since, until)
-        except Broken:
-            raise
-        except Fault:
-            if os.access(os.path.dirname(path) or ".", os.W_OK):
-                raise
-            return _read_a_copy(path, since, until)
+        return _read_in_place(path, since, until)
+    except Broken as broken:
+        raise _unreadable(path, broken) from broken
     except Fault as fault:
+        for way in (_read_a_copy, _read_without_log):
+            with contextlib.suppress(Fault):
+                return way(path, since, until)
         raise _unreadable(path, fault) from fault
 
 
@@ -49,22 +53,45 @@ def _unreadable(path: str, fault: Fault) -> OpsError:
     return OpsError(seen, wanted="a history that this user may read", next=f"ls -ld {path}*")
 
 
-def _read_in_place(path: str, since: float, until: float) -> Past:
-    with faults(), contextlib.closing(open_reader(path)) as connection:
+def _read_in_place(path: str, since: float, until: float, *, log: bool = True) -> Past:
+    with faults(), contextlib.closing(open_reader(path, log=log)) as connection:
         return _past(connection, since, until)
 
 
 def _read_a_copy(path: str, since: float, until: float) -> Past:
-    """In a folder that is read-only SQLite cannot make its companions, and then no writer is there either."""
+    """With the log of SQLite, in which the last minutes may stand."""
     import shutil
     import tempfile
 
     with faults(), tempfile.TemporaryDirectory(prefix="ops-history-") as folder:
         copy = os.path.join(folder, "history.db")
-        shutil.copyfile(path, copy)
-        with contextlib.suppress(FileNotFoundError):
-            shutil.copyfile(f"{path}-wal", f"{copy}-wal")
-        return _read_in_place(copy, since, until)
+        for _ in range(_COPIES):
+            before = _versions(path)
+            shutil.copyfile(path, copy)
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copyfile(f"{path}-wal", f"{copy}-wal")
+            if _versions(path) == before:
+                return _read_in_place(copy, since, until)
+    raise Fault("it changes while it is copied")
+
+
+def _versions(path: str) -> list[tuple[int, int, int] | None]:
+    found: list[tuple[int, int, int] | None] = []
+    for name in (path, f"{path}-wal"):
+        try:
+            info = os.stat(name)
+            found.append((info.st_ino, info.st_size, info.st_mtime_ns))
+        except OSError:
+            found.append(None)
+    return found
+
+
+def _read_without_log(path: str, since: float, until: float) -> Past:
+    past = _read_in_place(path, since, until, log=False)
+    left = _versions(path)[1]
+    if left is None or not left[1]:
+        return past
+    return replace(past, lacking=f"{path}-wal could not be read (no room): the newest minutes may be missing")
 
 
 def _past(connection: sqlite3.Connection, since: float, until: float) -> Past:

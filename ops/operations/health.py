@@ -12,7 +12,16 @@ from ops.host import process
 from ops.memory.files import now
 from ops.model import Probe, Reading, Service
 from ops.operations import asking, public, rivals, tree, watched
-from ops.operations.look import HostReport, ServiceReport, as_watched, present, report_of, shown, watch_warnings
+from ops.operations.look import (
+    HostReport,
+    ServiceReport,
+    as_watched,
+    present,
+    report_of,
+    shown,
+    sweep_warnings,
+    watch_warnings,
+)
 from ops.operations.sight import Sight, Surroundings, see
 from ops.operations.site import Site
 
@@ -40,7 +49,7 @@ def health(site: Site, only: Sequence[str] = ()) -> HostReport:
         warnings += [f"{service.name}: {note}" for note in notes]
     warnings += public.alerts_warnings(site.host, site.state)
     monitor = watched.report(site)
-    warnings += watch_warnings(monitor)
+    warnings += watch_warnings(monitor) + sweep_warnings(monitor)
     given_up = {one.name: one for one in as_watched(site, reports) if one.state == "gave-up"} if monitor.pid else {}
     reports = [one if one.state == "up" else given_up.get(one.name, one) for one in reports]
     return HostReport(site.host.name, tuple(reports), monitor, tuple(warnings), whole=not only)

@@ -73,12 +73,18 @@ def status(site: Site, only: Sequence[str] = ()) -> HostReport:
     ]
     monitor = watched.report(site)
     reports = as_watched(site, reports) if monitor.pid else reports
-    return HostReport(site.host.name, tuple(reports), monitor, watch_warnings(monitor), whole=not only)
+    warnings = watch_warnings(monitor) + sweep_warnings(monitor)
+    return HostReport(site.host.name, tuple(reports), monitor, warnings, whole=not only)
 
 
 def watch_warnings(monitor: MonitorReport) -> tuple[str, ...]:
     """What of the monitor's own is worth a warning."""
     return (f"inventory: what stands there does not hold, {monitor.fault}",) if monitor.fault else ()
+
+
+def sweep_warnings(monitor: MonitorReport) -> tuple[str, ...]:
+    """Whether it still looks at the machine."""
+    return (f"monitor: {monitor.blind}",) if monitor.blind else ()
 
 
 def as_watched(site: Site, reports: Sequence[ServiceReport]) -> list[ServiceReport]:

@@ -17,7 +17,7 @@ from ops.memory.watchpost import Watcher, Watchpost
 from ops.model import Outcome, Process
 from ops.operations.converge import Convergence, Plan, converge
 from ops.operations.site import Site
-from ops.operations.watched import MonitorReport, report, who
+from ops.operations.watched import MonitorReport, report, silent, who
 from ops.operations.watchers import launch
 
 NAME = "monitor"
@@ -147,7 +147,6 @@ def unblock(state: State, holder: int) -> None:
     one = who(post)
     if one is None or one.pid != holder or holder == os.getpid():
         return
-    line, before = process.entry(one.pid), post.beaten()
-    silent = before is not None and time.time() - before / 1e9 >= OVERDUE
-    if silent or (line and line.stopped):
+    line = process.entry(one.pid)
+    if (line and line.stopped) or silent(post, OVERDUE, state.pause):
         process.send(one, signal.SIGKILL)

@@ -20,7 +20,7 @@ from ops.operations.site import Site
 @dataclass(frozen=True)
 class WindowReport:
     """The figures of the services of one host from `since` to `until` (ISO 8601), `seconds` apart. `budgets` are the
-    recovery budgets that they were held to, in their order."""
+    recovery budgets that they were held to, in their order; `warnings` say what could not be read."""
 
     name: str
     stack: str
@@ -29,6 +29,7 @@ class WindowReport:
     seconds: float
     kpis: tuple[Kpi, ...]
     budgets: tuple[float, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def report(site: Site, only: Sequence[str], seconds: float) -> WindowReport:
@@ -39,7 +40,9 @@ def report(site: Site, only: Sequence[str], seconds: float) -> WindowReport:
     past = history.read(os.path.join(site.state.path, "history.db"), since, until)
     found = tuple(kpi.kpis(past, wanted, since, until))
     budgets = tuple(budget for _, budget in wanted)
-    return WindowReport(site.host.name, site.host.stack.name, _iso(since), _iso(until), seconds, found, budgets)
+    warnings = (past.lacking,) if past.lacking else ()
+    names = (site.host.name, site.host.stack.name)
+    return WindowReport(*names, _iso(since), _iso(until), seconds, found, budgets, warnings)
 
 
 def _iso(moment: float) -> str:

@@ -7,7 +7,7 @@ Knows: who signed on, heartbeats, readings. Must not know: how a monitor is laun
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,19 +17,21 @@ from ops.model import Process, ServiceState
 from ops.operations.site import Site
 
 SILENT_AFTER = 15.0  # seconds without a heartbeat
+_AGAIN = 2.5  # seconds in which one that lives shows it, whatever the clock of the day says
 _LATE = 5.0  # seconds that a watcher needs to notice and end a silent one
 
 
 @dataclass(frozen=True)
 class MonitorReport:
     """The monitor's state, pid and the moment of its last sweep. `wanted` False: stopped by command, or this stack has
-    none. `fault`: why the inventory as it stands does not hold."""
+    none. `fault`: why the inventory as it stands does not hold; `blind`: that its sweeps do not come back."""
 
     state: ServiceState = "down"
     pid: int | None = None
     last_sweep: str | None = None
     wanted: bool = True
     fault: str = ""
+    blind: str = ""
 
     @property
     def well(self) -> bool:
@@ -54,15 +56,29 @@ def report(site: Site) -> MonitorReport:
     if one is None:
         return MonitorReport(wanted=wanted)
     said = post.readings()
-    swept, fault = said.get("swept_at"), str(said.get("fault", ""))
-    return MonitorReport(_state(post, one), one.pid, swept if isinstance(swept, str) else None, wanted, fault)
+    swept = said.get("swept_at")
+    swept = swept if isinstance(swept, str) else None
+    fault, blind = (str(said.get(key, "")) for key in ("fault", "blind"))
+    return MonitorReport(_state(post, one), one.pid, swept, wanted, fault, blind)
 
 
 def _state(post: Watchpost, one: Process) -> ServiceState:
     line = process.entry(one.pid)
-    beaten = post.beaten()
-    age = time.time() - beaten / 1e9 if beaten else 0.0
-    return "hung" if (line and line.stopped) or age > SILENT_AFTER + _LATE else "up"
+    return "hung" if (line and line.stopped) or silent(post, SILENT_AFTER + _LATE) else "up"
+
+
+def silent(post: Watchpost, seconds: float, pause: Callable[[float], None] = time.sleep) -> bool:
+    """Whether the monitor has shown no heartbeat for so long. The clock of the day may have been set since, so one that
+    looks silent by it is watched for a moment."""
+    before = post.beaten()
+    if before is None or -1.0 < time.time() - before / 1e9 < seconds:
+        return False
+    until = time.monotonic() + _AGAIN
+    while time.monotonic() < until:
+        pause(0.1)
+        if post.beaten() != before:
+            return False
+    return True
 
 
 def readings(site: Site) -> Mapping[str, Mapping[str, Any]]:

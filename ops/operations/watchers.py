@@ -5,6 +5,7 @@ Knows: their command line, environment and log. Must not know: when, why.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
@@ -32,3 +33,18 @@ def launch(kind: Watcher, folder: str, inventory: str) -> Process:
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TZ", "TMPDIR") if os.environ.get(name)}
     start = spawn.Launch(argv(kind, folder, inventory), "/", kept, log_of(folder), os.path.join(folder, "quiet"))
     return spawn.spawn(start).process
+
+
+def follow_log(folder: str) -> None:
+    """Has this process's own output (the words of a crash, say) go on into the log of watchers after a rotation has
+    renamed it. Output that goes elsewhere is left alone; two looks at files while nothing has changed."""
+    log = log_of(folder)
+    with contextlib.suppress(OSError):
+        now = os.stat(log, follow_symlinks=False)
+        behind = [fd for fd in (1, 2) if not os.path.samestat(os.fstat(fd), now)]
+        before = os.stat(f"{log}.1", follow_symlinks=False) if behind else now
+        for descriptor in behind:
+            if os.path.samestat(os.fstat(descriptor), before):
+                fresh = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+                os.dup2(fresh, descriptor)
+                os.close(fresh)

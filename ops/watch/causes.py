@@ -123,8 +123,10 @@ class Causes:
         return f"{len(names)} services failed at once: {shown}{more}"
 
     def _tell(self, service: str, text: str) -> list[Telling]:
-        self._told.add(service)
         self._since.pop(service, None)
+        if service in self._told:  # of this outage already
+            return []
+        self._told.add(service)
         return [Telling("critical", service, text, service)]
 
     def _explained(self, service: str, ill: Collection[str]) -> bool:

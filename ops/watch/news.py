@@ -99,8 +99,10 @@ class News:
             self._write_state(name, charge.watch)
 
     def alert(self, name: str, text: str) -> None:
-        """Something that people have to know and that has no end."""
-        self._say([Telling("critical", name, text, name)])
+        """Something of an outage that people have to know. Nothing more is told of it then but its end."""
+        charge = self._charges[name]
+        charge.watch = replace(charge.watch, alerted=True)
+        self._say(self._causes.tell(name, text) or [Telling("critical", name, text, name)])
 
     def _write_state(self, name: str, watch: Watch, since: float | None = None) -> None:
         self.written = True

@@ -12,9 +12,10 @@ from typing import Any
 from ops.host.generations import make_room
 from ops.host.rotation import Rotated
 from ops.model import Service
-from ops.operations import public, rotating
+from ops.operations import public, rotating, watchers
 from ops.watch.loop import Loop
 
+_HANGS = 30.0  # seconds after which mending is said to hang
 _AGAIN = 30.0  # seconds until a log is tried again that could not be rotated
 _LEAST_FREE = 32 << 20  # bytes, or a tenth of a small disk; below that, old generations go
 
@@ -26,6 +27,8 @@ class Upkeep:
         self._loop = loop
         self._state = loop.site.state
         self._thread = loop.background("upkeep")
+        self._mending = loop.background("mending")  # a path may hang, and must not keep logs from being rotated
+        self._mending_since: float | None = None
         self._busy: set[str] = set()
         self._not_before: dict[str, float] = {}
         self._told: dict[str, str] = {}
@@ -44,11 +47,16 @@ class Upkeep:
         for name in rotating.OWN:
             if self._grown(name, stack.log_size, now):
                 self._begin(name, functools.partial(rotating.rotate_own, self._state, name, keep), keep)
-        if now >= self._next_mend:
+        watchers.follow_log(self._state.path)
+        if self._mending_since is not None:
+            if now - self._mending_since >= _HANGS:
+                self._tell("", "upkeep", "the look at public paths and the disk does not come back")
+        elif now >= self._next_mend:
             services = [one.service for one in self._loop.charges.values()]
             self._next_mend = now + max(1.0, min((one.interval for one in services), default=30.0))
             running = [one.service for one in self._loop.charges.values() if one.root]
-            self._thread(functools.partial(self._mend, running), self._mended)
+            self._mending_since = now
+            self._mending(functools.partial(self._mend, running), self._mended)
 
     def _grown(self, name: str, most: int, now: float) -> bool:
         if name in self._busy or now < self._not_before.get(name, 0.0):
@@ -73,10 +81,14 @@ class Upkeep:
         if rotated is not None and not why:
             paused = f", its writers paused for {1000 * rotated.paused:.1f} ms" if rotated.paused else ""
             self._loop.scribe.event(name if name in self._loop.charges else "", "rotation", f"{name}.log{paused}")
-            self._thread(functools.partial(rotating.pack, self._state, name, keep), lambda *result: None)
+            pack = functools.partial(rotating.pack, self._state, name, keep)
+            self._thread(pack, functools.partial(self._packed, name))
         else:
             self._not_before[name] = self._loop.clock.last + _AGAIN
         self._tell(name, "rotation", why)
+
+    def _packed(self, name: str, why: str | None, error: BaseException | None) -> None:
+        self._tell(name, "compression", why or str(error or ""))
 
     def _mend(self, running: list[Service]) -> dict[str, str]:
         """In the thread: what of the public paths could not be put right, by service."""
@@ -95,6 +107,7 @@ class Upkeep:
         return found
 
     def _mended(self, found: dict[str, str] | None, error: BaseException | None) -> None:
+        self._mending_since = None
         for name, words in (found or {"": str(error)}).items():
             self._tell(name, "upkeep", words)
 
