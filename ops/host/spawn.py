@@ -159,11 +159,17 @@ def exit_code(pid: int) -> int | None:
     return child.poll() if child is not None else None
 
 
-def reap(pid: int) -> int | None:
-    """How a dead child of this process ended, as `exit_code`, and forgets it; None when it is not ours."""
-    code = exit_code(pid)
-    if code is not None:
-        _children.pop(pid, None)
+def reap(pid: int, within: float = 0.0) -> int | None:
+    """How a dead child of this process ended, as `exit_code`, and forgets it; None when it is not ours, or does not
+    end `within` seconds (macOS tells of a death a moment before it can be waited for)."""
+    child = _children.get(pid)
+    if child is None:
+        return None
+    try:
+        code = child.wait(within)
+    except subprocess.TimeoutExpired:
+        return None
+    _children.pop(pid, None)
     return code
 
 

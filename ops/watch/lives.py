@@ -13,6 +13,8 @@ from typing import Generic, TypeVar
 from ops.host import death, process, spawn
 from ops.model import Process
 
+_REAPABLE = 0.02  # seconds until what was told dead can be reaped
+
 Mourner = TypeVar("Mourner")
 
 
@@ -51,7 +53,7 @@ class Lives(Generic[Mourner]):
 
     def ended(self) -> list[tuple[Mourner, str]]:
         """Those who died since, and how."""
-        gone = [(pid, how(spawn.reap(pid))) for pid in self._deaths.poll()]
+        gone = [(pid, how(spawn.reap(pid, _REAPABLE))) for pid in self._deaths.poll()]
         return [(self._mourners.pop(pid), words) for pid, words in gone if pid in self._mourners]
 
 
