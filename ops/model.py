@@ -162,11 +162,13 @@ class Host:
 
 @dataclass(frozen=True)
 class Inventory:
-    """Services and hosts as promised by one file. `hosts` is in the order of the file."""
+    """Services and hosts as promised by one file. `hosts` is in the order of the file, `text` the fingerprint of its
+    bytes."""
 
     path: str
     stack: Stack
     hosts: tuple[Host, ...]
+    text: str = ""
 
     def host(self, name: str) -> Host:
         """The host of that name; KeyError when there is none."""

@@ -143,7 +143,7 @@ def test_without_a_last_good_one_it_is_refused(stack: Stack) -> None:
         done = stack.inv(task, "--json")
         assert (done.code, done.document["hosts"], PLACE in done.document["error"]) == (1, {}, True), str(done)
         assert done.err.startswith("error: ") and PLACE in done.err and "last good" not in done.err
-    last_of(stack).keep(host)  # as a monitor would have; here $OPS_STATE says where
+    last_of(stack).keep(host, "")  # as a monitor would have; here $OPS_STATE says where
     told(stack.ok("health"), file)
 
 
@@ -156,7 +156,7 @@ def kept(stack: Stack) -> Path:
     stack.tiny("api", health=[{"http": "/", "json": {"a": [1, None]}, "header": {"x": "y"}, "status": 201}])
     stack.write()
     stack.state.mkdir()
-    last_of(stack).keep(host_of(stack))
+    last_of(stack).keep(host_of(stack), "")
     return stack.state / "inventory.last"
 
 

@@ -51,7 +51,8 @@ def site_of(inventory: Inventory, request: Request, done: Done, waiting: Waiting
     """The site of a request on this machine."""
     host = here(inventory)
     state = State(host.stack, host.root)
-    return Site(host, state, request.task, request.check, request.timeout, inventory.path, done, waiting)
+    read = (inventory.path, inventory.text)
+    return Site(host, state, request.task, request.check, request.timeout, *read, done, waiting)
 
 
 def send(inventory: Inventory, request: Request, done: Done, waiting: Waiting) -> tuple[list[Outcome], list[str]]:

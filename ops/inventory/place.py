@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 from ops.errors import InventoryError
 from ops.inventory.document import read_document
 from ops.inventory.mistakes import Mistakes
 from ops.inventory.resolve import resolve
-from ops.model import Inventory
+from ops.model import Inventory, fingerprint
 
 VARIABLE = "OPS_INVENTORY"
 FILE = "inventory.yaml"
@@ -51,7 +52,7 @@ def loads(text: bytes, path: Path) -> Inventory:
     inventory = resolve(document, str(path), mistakes) if document else None
     if inventory is None or mistakes:
         raise InventoryError(f"{path}: {mistakes.summary()}", mistakes.lines(), next=f"correct {path}")
-    return inventory
+    return replace(inventory, text=fingerprint(text))
 
 
 def _named(path: Path) -> Path:

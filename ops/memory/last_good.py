@@ -15,6 +15,7 @@ import json
 import os
 import pickle
 import stat
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
@@ -28,10 +29,12 @@ _NOUNS = {kind.__name__: kind for kind in (Host, Stack, Service, Probe)}
 
 @dataclass(frozen=True)
 class Good:
-    """This machine's part of an inventory, and when the monitor has read it (seconds since the epoch)."""
+    """This machine's part of an inventory, and when it was read (seconds since the epoch). `text` is the fingerprint of
+    the file, "" when another version has read it, which may have understood it otherwise."""
 
     host: Host
     read_at: float
+    text: str = ""
 
 
 class LastGood:
@@ -41,10 +44,12 @@ class LastGood:
         self._path = os.path.join(folder, _FILE)
         self._head = {"schema": 1, "model": _model(), "inventory": _place(inventory)}
 
-    def keep(self, host: Host) -> None:
-        """Replaces what was kept; on a full disk that stays."""
+    def keep(self, host: Host, text: str) -> None:
+        """Replaces what was kept; on a full disk that stays. `text` is the fingerprint of the file that it was read
+        from."""
         with contextlib.suppress(OSError):
-            data = json.dumps(self._head).encode() + b"\n" + pickle.dumps(host)
+            head = {**self._head, "text": text, "reader": _reader()}
+            data = json.dumps(head).encode() + b"\n" + pickle.dumps(host)
             write_atomically(self._path, data, fsync=False)
 
     def read(self) -> Good | None:
@@ -53,12 +58,14 @@ class LastGood:
         try:
             with open(os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
                 found = os.fstat(file.fileno())
-                if not _believable(found) or json.loads(file.readline()) != self._head:
+                head = json.loads(file.readline())
+                text = str(head.pop("text")) if head.pop("reader") == _reader() else ""
+                if not _believable(found) or head != self._head:
                     return None
                 host = _Nouns(file).load()
         except Exception:  # noqa: BLE001 - whatever a garbled pickle raises
             return None
-        return Good(host, found.st_mtime) if isinstance(host, Host) else None
+        return Good(host, found.st_mtime, text) if isinstance(host, Host) else None
 
 
 def find(inventory: str) -> Good | None:
@@ -90,6 +97,14 @@ def _model() -> str:
     """Changes with every field that comes, goes or is retyped: a pickle would be made without asking for it."""
     shape = [(name, [(field.name, field.type) for field in fields(noun)]) for name, noun in _NOUNS.items()]
     return fingerprint(repr(shape).encode())
+
+
+def _reader() -> str:
+    """Which Python and which sources of ours read inventories here."""
+    ours = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    rooms = [ours, os.path.join(ours, "inventory")]
+    sources = [entry for room in rooms for entry in os.scandir(room) if entry.name.endswith(".py")]
+    return f"{sys.executable} {ours} {max(entry.stat().st_mtime_ns for entry in sources)}"
 
 
 def _believable(found: os.stat_result) -> bool:

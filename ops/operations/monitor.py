@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from ops.errors import OpsError
 from ops.host import death, process
+from ops.memory.last_good import LastGood
 from ops.memory.state import OVERDUE, State
 from ops.memory.watchpost import Watcher, Watchpost
 from ops.model import Outcome, Process
@@ -57,6 +58,8 @@ def _carry_out_start(site: Site, plan: Plan) -> Outcome:
     _end(site, post, "guard")
     if plan.do == "restart":  # else one that is there by now is another start's
         _end(site, post, "monitor")
+    if site.text:  # spares the monitor reading it: YAML is slow
+        LastGood(site.state.path, site.inventory).keep(site.host, site.text)
     site.waiting(NAME, "its first heartbeat")
     launched = launch("monitor", site.state.path, site.inventory)
     one = _await_watch(site, post, launched)

@@ -28,6 +28,7 @@ class Site:
     check: bool = False
     timeout: float | None = None
     inventory: str = ""  # the file that the host was read from
+    text: str = ""  # the fingerprint of its bytes
     done: Callable[[Outcome], None] = lambda outcome: None
     waiting: Tell = lambda service, what: None
     cancelled: threading.Event = field(default_factory=threading.Event)

@@ -28,8 +28,7 @@ from ops.watch.upkeep import Upkeep
 
 def monitor(folder: str, inventory: str, *, foreground: bool, json: bool) -> int:
     """Watches until a signal ends it; the exit code. With `foreground` it prints what happens, and keeps no guard."""
-    seen = promise.fingerprint_of(inventory)  # before it is read: what is changed meanwhile is seen to have changed
-    host, fault = _host(inventory, folder)
+    host, text, fault = _host(inventory, folder)
     state = State(host.stack, host.root, folder)
     spawn.take_no_ignored_signals()
     state.prepare()
@@ -39,35 +38,38 @@ def monitor(folder: str, inventory: str, *, foreground: bool, json: bool) -> int
         except LockHeld:
             return _refused(folder)
         scribe = Scribe(host, state, _echo(host, json) if foreground else None)
-        return _watch(host, state, scribe, (inventory, seen), fault, guarded=not foreground)
+        return _watch(host, state, scribe, (inventory, text), fault, guarded=not foreground)
 
 
-def _host(path: str, folder: str) -> tuple[Host, str]:
-    """As the inventory has it; while that is broken, as it was last right, and what is wrong."""
+def _host(path: str, folder: str) -> tuple[Host, str, str]:
+    """As the inventory has it, and the fingerprint of that; while it is broken, as it was last right, and what is
+    wrong. What was read of the same text before is not read again: that takes longer than all else here."""
+    last = LastGood(folder, path).read()
+    if last is not None and last.text and last.text == promise.fingerprint_of(path):
+        return last.host, last.text, ""
     try:
-        return promise.read(path), ""
+        return *promise.read(path), ""
     except OpsError as error:
-        last = LastGood(folder, path).read()
         if last is None:
             raise
-        return last.host, str(error)
+        return last.host, "", str(error)
 
 
 def _watch(host: Host, state: State, scribe: Scribe, read: tuple[str, str], fault: str, *, guarded: bool) -> int:
-    """`read`: the inventory and what it looked like before it was read."""
-    inventory, seen = read
+    """`read`: the inventory, and the fingerprint of what was read."""
+    inventory, text = read
     spawn.allow_files(4 * len(host.services) + 256)
     loop = Loop(Site(host, state, "monitor"), scribe)
     kept = LastGood(state.path, inventory)
     if not fault:
-        kept.keep(host)
+        kept.keep(host, text)
     scribe.watching(anew=True)
     scribe.event("", "monitor", f"begins to watch {len(host.services)} services, pid {os.getpid()}")
     if fault:
         scribe.event("", "inventory", f"broken, so the last good one holds: {fault}")
     loop.take_charge(host.services)
     patrol = Patrol(loop)
-    followed = promise.Promise(loop, inventory, kept, seen, fault)
+    followed = promise.Promise(loop, inventory, kept, text, fault)
     Upkeep(loop)
     Sentry(loop, patrol, followed, inventory if guarded else "").sign_on()
     if guarded and Watchpost(state.path).wish().up is False:  # monitor-stop came while this one was being launched

@@ -29,7 +29,7 @@ SETTLED = 5.0  # seconds without a change
 _LOOK_EVERY = 2.0
 _READING_TIME = 10.0  # seconds that reading it may take
 _HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # where `ops` is
-# What the child does; it answers with a pickled Host, or with the lines of the mistake.
+# What the child does; it answers with a pickled Host and the fingerprint of the file, or with the lines of the mistake.
 _READ = """
 import pathlib, pickle, sys
 sys.path.insert(0, sys.argv[2])
@@ -38,21 +38,21 @@ from ops.errors import OpsError
 try:
     loaded = inventory.load(pathlib.Path(sys.argv[1]))
     found = next((host for host in loaded.hosts if host.connection == "local"), None)
-    answer = found or [f"{loaded.path}: no host has `ansible_connection: local`"]
+    answer = (found, loaded.text) if found else [f"{loaded.path}: no host has `ansible_connection: local`"]
 except OpsError as error:
     answer = error.lines()
 sys.stdout.buffer.write(pickle.dumps(answer))
 """
 
 
-def read(path: str) -> Host:
-    """This machine's part of the inventory. OpsError says what is wrong with the file."""
+def read(path: str) -> tuple[Host, str]:
+    """This machine's part of the inventory, and the fingerprint of what was read. OpsError says what is wrong."""
     argv = [sys.executable, "-I", "-c", _READ, path, _HOME]
     try:
         answer = pickle.loads(program.answer(argv, timeout=_READING_TIME))
     except (OpsError, pickle.UnpicklingError, EOFError) as error:
         raise OpsError(f"{path} could not be read: {error}") from error
-    if not isinstance(answer, Host):
+    if not isinstance(answer, tuple):
         raise OpsError("; ".join(line.strip() for line in answer))
     return answer
 
@@ -94,8 +94,9 @@ class Promise:
         self._reading, self._taken = True, found
         self._thread(lambda: read(self._path), self._read)
 
-    def _read(self, host: Host | None, error: BaseException | None) -> None:
+    def _read(self, found: tuple[Host, str] | None, error: BaseException | None) -> None:
         self._reading = False
+        host, text = found or (None, "")
         fault = str(error) if host is None else self._obstacle(host)
         if fault != self.fault:
             self._loop.scribe.event("", "inventory", f"not taken up: {fault}" if fault else "right again")
@@ -105,7 +106,7 @@ class Promise:
             self._taken = ""  # its commands and folders may come: it is looked at again
             self._since = self._loop.clock.last
         elif host is not None:
-            self._take_up(host)
+            self._take_up(host, text)
 
     def _obstacle(self, host: Host) -> str:
         """Why a service that the change touches could not be started; "" when all could."""
@@ -118,14 +119,14 @@ class Promise:
                     return f"{service.name}: {error.seen}"
         return ""
 
-    def _take_up(self, host: Host) -> None:
+    def _take_up(self, host: Host, text: str) -> None:
         loop = self._loop
         before = loop.site.host
+        self._kept.keep(host, text)
         if host == before:
             return
         loop.site.host = host
         loop.scribe.settle(host)
-        self._kept.keep(host)
         gone = sorted(set(loop.charges) - {service.name for service in host.services})
         new = [service.name for service in host.services if service.name not in loop.charges]
         loop.take_charge(host.services)
