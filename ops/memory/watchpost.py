@@ -23,8 +23,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from ops.errors import OpsError
 from ops.memory import locks
-from ops.memory.files import now, read_json, write_atomically
+from ops.memory.files import Unchanged, now, read_json, write_atomically
 from ops.memory.trust import parse
 from ops.model import Process
 
@@ -58,6 +59,7 @@ class Watchpost:
     def __init__(self, path: str, root: str = "/") -> None:
         self.path = path
         self._instead = (path, root)
+        self._read: dict[str, Unchanged] = {}
 
     def _file(self, name: str) -> str:
         return os.path.join(self.path, name)
@@ -65,7 +67,7 @@ class Watchpost:
     # -- whether there should be one --------------------------------------------------------------------------
 
     def wish(self) -> MonitorWish:
-        said = read_json(self._file("monitor.wish"))
+        said = self._said("monitor.wish")
         up = said.get("up")
         return MonitorWish(up if isinstance(up, bool) else None, str(said.get("by", "")), str(said.get("at", "")))
 
@@ -85,7 +87,7 @@ class Watchpost:
 
     def post(self, watcher: Watcher = "monitor") -> Post | None:
         """Who signed on last, whether or not it still lives."""
-        said = read_json(self._file(f"{watcher}.json"))
+        said = self._said(f"{watcher}.json")
         process = parse(Process, said.get("process"))
         return Post(process, str(said.get("started_at", ""))) if process is not None and process.pid > 1 else None
 
@@ -149,6 +151,12 @@ class Watchpost:
     def readings(self) -> dict[str, Any]:
         """What the monitor published last; {} when there is nothing, or nonsense."""
         return read_json(self._file("readings.json"))
+
+    def _said(self, name: str) -> dict[str, Any]:
+        try:
+            return self._read.setdefault(name, Unchanged(self._file(name))).read()
+        except OpsError:  # no descriptor left to look
+            return {}
 
     def _write(self, name: str, value: Mapping[str, Any], *, fsync: bool = False) -> bool:
         try:

@@ -20,7 +20,7 @@ from ops.memory.watchpost import Watcher, Watchpost
 from ops.model import Process
 from ops.operations import watched, watchers
 
-PERIOD = 2.0  # seconds between looks at a heartbeat; deaths are told by event
+PERIOD = 3.0  # seconds between looks at a heartbeat; deaths are told by event
 _TO_BEGIN = 20.0  # seconds that a launched one has until it watches
 _CALM = 60.0  # seconds after which failed launches are forgotten
 _LONGEST = 30.0  # seconds between launches of one that dies again and again
@@ -74,7 +74,8 @@ class Care:
         if time.monotonic() - self._launched_at > _CALM:
             self._failures = 0
         # Where no time of a file can be set, silence says nothing.
-        if self._silence.seconds(self._post.beaten(self._other) if able else None) >= watched.SILENT_AFTER:
+        silent = self._silence.seconds(self._post.beaten(self._other) if able else None)
+        if silent >= watched.SILENT_AFTER - PERIOD / 10:  # a look may come a moment early
             self._tell(f"the {self._other}, pid {one.pid}, is silent: ended")
             process.send(one, signal.SIGKILL, above=True)  # it may have launched this watcher
             death.gone([one.pid], 2.0)

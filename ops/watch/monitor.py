@@ -6,6 +6,7 @@ Knows: its parts. Must not know: what any of them does.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -24,6 +25,8 @@ from ops.watch.patrol import Patrol
 from ops.watch.scribe import Echo, Scribe
 from ops.watch.sentry import Sentry
 from ops.watch.upkeep import Upkeep
+
+_TURN = 0.0005  # seconds after which a sweep's thread lets the loop go on; Python's 0.005 add up in a restart
 
 
 def monitor(folder: str, inventory: str, *, foreground: bool, json: bool) -> int:
@@ -58,6 +61,7 @@ def _host(path: str, folder: str) -> tuple[Host, str, str]:
 def _watch(host: Host, state: State, scribe: Scribe, read: tuple[str, str], fault: str, *, guarded: bool) -> int:
     """`read`: the inventory, and the fingerprint of what was read."""
     inventory, text = read
+    sys.setswitchinterval(_TURN)
     spawn.allow_files(4 * len(host.services) + 256)
     loop = Loop(Site(host, state, "monitor"), scribe)
     kept = LastGood(state.path, inventory)
@@ -76,6 +80,7 @@ def _watch(host: Host, state: State, scribe: Scribe, read: tuple[str, str], faul
         scribe.close(5.0)
         return 0
     patrol.begin()
+    gc.freeze()  # what is there by now stays: collections need not go through it, nor touch its memory
     ended = loop.run()
     scribe.event("", "monitor", f"ends ({signal.Signals(ended).name}); services run on")
     scribe.close(5.0)

@@ -26,7 +26,7 @@ from ops.watch.policy import Watch, rules_of
 from ops.watch.readings import Redefined
 
 SETTLED = 5.0  # seconds without a change
-_LOOK_EVERY = 2.0
+_LOOK_EVERY = 3.0
 _READING_TIME = 10.0  # seconds that reading it may take
 _HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # where `ops` is
 # What the child does; it answers with a pickled Host and the fingerprint of the file, or with the lines of the mistake.

@@ -20,7 +20,7 @@ from ops.watch.loop import Loop
 from ops.watch.patrol import Patrol
 from ops.watch.promise import Promise
 
-_PUBLISH_EVERY = 5.0  # seconds, while nothing changes but when it was looked at
+_PUBLISH_EVERY = 10.0  # seconds, while nothing changes but when it was looked at
 _AT_ONCE = 0.05  # seconds within which changes are published together: a restart is not to wait for that
 _SWEEPS, _LATE = 3.0, 5.0  # after that many times their interval, and that many seconds, sweeps are missed
 _JUMP = 2.0  # seconds by which the clock of the day may differ from the monotonic one
