@@ -31,6 +31,8 @@ from ops.watch.charge import Charge
 from ops.watch.loop import COMMAND_TIME, Loop
 from ops.watch.readings import Freed, Taken, Used, Wished
 
+_AT_A_TIME = 50  # looks that are taken up before the loop turns to what has come meanwhile
+
 
 @dataclass(frozen=True)
 class Look:
@@ -180,7 +182,14 @@ class Patrol:
             return
         self.swept, self.swept_at = self._loop.clock.last, stamp()
         self._loop.news.changed = True
-        self._take(looks)
+        self._take_some(list(looks.items()))
+
+    def _take_some(self, looks: list[tuple[str, Look]], _now: float = 0.0) -> None:
+        """A few at a time: a death is not to wait for a thousand."""
+        self._take(dict(looks[:_AT_A_TIME]))
+        if len(looks) > _AT_A_TIME:
+            left = functools.partial(self._take_some, looks[_AT_A_TIME:])
+            self._loop.timers.at(self._loop.clock.last, left)
 
     def _take(self, looks: Looks) -> None:
         for name, look in looks.items():
