@@ -43,8 +43,9 @@ class Stage:
         (folder / "tasks.py").write_text(TASKS)
         self._write("inventory.yaml", "/")
         self._write("slow.yaml", "/slow")
+        self._write("unwatched.yaml", "/", monitor=False)
 
-    def _write(self, name: str, path: str) -> None:
+    def _write(self, name: str, path: str, *, monitor: bool = True) -> None:
         health = [{"http": path, "every": 10, "timeout": 5}]
         services = {
             f"s{number}": {
@@ -57,7 +58,11 @@ class Stage:
         }
         said = {
             "all": {
-                "vars": {"ops": {"name": self.name}, "services": services, "services_enabled": list(services)},
+                "vars": {
+                    "ops": {"name": self.name, "monitor": monitor},
+                    "services": services,
+                    "services_enabled": list(services),
+                },
                 "hosts": {"localhost": {"ansible_connection": "local"}},
             }
         }

@@ -23,7 +23,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ops.errors import StateError
@@ -223,7 +223,7 @@ class State:
                 changed = changed or new != old
                 wishes[name] = new
             if changed:
-                said = {name: asdict(wish) for name, wish in wishes.items()}
+                said = {name: vars(wish) for name, wish in wishes.items()}
                 self._write("wanted.json", {"services": said}, fsync=True)
             return {name: wishes[name] for name in names}
 
@@ -254,7 +254,7 @@ class State:
 
     def remember(self, record: Record) -> None:
         """Writes the record; on a full disk the process is found again by its run marker."""
-        self._write(f"services/{record.service}.json", asdict(record))
+        self._write(f"services/{record.service}.json", {**vars(record), "process": vars(record.process)})
 
     def forget(self, name: str) -> None:
         """Removes the record (the frozen environment stays)."""
