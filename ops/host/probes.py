@@ -54,6 +54,7 @@ class Inquiry:
     def __init__(self, question: Question, now: float, selector: selectors.BaseSelector, key: Any = None) -> None:
         self.question = question
         self.started = now
+        self._begun = time.monotonic()  # the asker's `now` may be the beginning of a turn in which it asks many
         self.deadline = now + question.probe.timeout
         self.reading: Reading | None = None
         self._seen = now
@@ -112,7 +113,7 @@ class Inquiry:
         self.reading = Reading(
             name=probe.name,
             ok=finding.ok,
-            seconds=self._seen - self.started,
+            seconds=time.monotonic() - self._begun,
             detail=printable(finding.detail),
             restart=probe.restart,
             answered=finding.answered,

@@ -126,7 +126,10 @@ def _guard(folder: str, inventory: str, post: Watchpost) -> None:
         seen: Process | None = None
         while post.wish().up is not False:
             watchers.follow_log(folder)
-            one = care.look()
+            try:
+                one = care.look()
+            except (OpsError, OSError):  # no descriptor left to look with: nothing is known, and it is looked again
+                one = None
             if one is None:
                 time.sleep(0.1)
             elif one == seen or deaths.watch(one.pid):

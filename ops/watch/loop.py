@@ -122,8 +122,8 @@ class Loop:
         sees what it has missed."""
         try:
             call(*given)
-        except OpsError as error:
-            self.scribe.event("", "blind", error.seen)
+        except (OpsError, OSError) as error:
+            self.scribe.event("", "blind", error.seen if isinstance(error, OpsError) else str(error))
             self.sweep_soon = True
 
     def _patience(self) -> float:
@@ -198,7 +198,7 @@ class Loop:
             if isinstance(mourner, Charge):
                 dead.append((mourner, words))
             else:
-                mourner()
+                self._call(mourner)
         for charge, words in sorted(dead, key=lambda pair: not pair[0].service.critical):
             charge.rest()
             # What had not come up yet may have put itself in the background: that is seen by looking.

@@ -63,7 +63,7 @@ class Sentry:
     def _each_second(self, now: float) -> None:
         self._post.beat()
         if self._guard is None or now >= self._next_look:
-            self._next_look = now + PERIOD
+            self._next_look = now + PERIOD - 0.5  # seconds come a moment early or late
             self._keep_guard()
         self._miss_sweeps(now)
         if abs(_offset() - self._offset) > _JUMP:
