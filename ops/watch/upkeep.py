@@ -17,7 +17,6 @@ from ops.watch.loop import Loop
 
 _HANGS = 30.0  # seconds after which mending is said to hang
 _AGAIN = 30.0  # seconds until a log is tried again that could not be rotated
-_FAR_OFF = 3.0  # seconds until one that is not half as large as it may be is looked at again
 _LEAST_FREE = 32 << 20  # bytes, or a tenth of a small disk; below that, old generations go
 
 
@@ -63,12 +62,9 @@ class Upkeep:
         if name in self._busy or now < self._not_before.get(name, 0.0):
             return False
         try:
-            size = os.stat(self._state.log(name)).st_size
+            return os.stat(self._state.log(name)).st_size > most
         except OSError:
-            size = 0
-        if size < most / 2:
-            self._not_before[name] = now + _FAR_OFF
-        return size > most
+            return False
 
     def _begin(self, name: str, job: Any, keep: int) -> None:
         self._busy.add(name)
