@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from ops.host.probe_dial import to_itself, unreachable
+from ops.host.probe_dial import unreachable
 from ops.host.probes import Question, ask
+from ops.host.sockets import met_itself
 from ops.model import Probe, Reading
 
 from .probe_server import Line, Server, answering, bound, saying, serving, silent
@@ -211,9 +212,9 @@ def test_a_port_that_answers_itself_is_nobody() -> None:
     with socket.socket() as line:
         line.bind(("127.0.0.1", 0))
         line.connect(line.getsockname())
-        assert to_itself(line)
+        assert met_itself(line)
     with serving(silent) as server, socket.create_connection(("127.0.0.1", server.port)) as line:
-        assert not to_itself(line)
+        assert not met_itself(line)
 
 
 def test_a_machine_without_ipv6_still_says_refused() -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import io
 import json
 import os
 import struct
-import sys
 import termios
 from collections.abc import Iterator
 from typing import IO
@@ -302,8 +302,7 @@ def test_no_table_is_wider_than_the_terminal(monkeypatch: pytest.MonkeyPatch) ->
     long = Reading("GET /jobs", False, 0.01, "status 500, wanted 201 " * 9)
     found = report(service(probes=(long,)), service("web", probes=(GOOD,)), service("recon", critical=True))
     leader, follower = os.openpty()
-    with open(follower, "w") as stream:
-        monkeypatch.setattr(sys, "stdout", stream)
+    with open(follower, "w") as stream, contextlib.redirect_stdout(stream):
         monkeypatch.setenv("NO_COLOR", "1")
         shown = {}
         for columns in (200, 80, 64):

@@ -26,7 +26,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from ops.errors import OpsError
-from ops.host.sockets import FAMILIES, Family, Listener, kernel_listeners
+from ops.host.sockets import FAMILIES, Family, Listener, kernel_listeners, met_itself
 
 __all__ = ["Listener", "listeners", "listening", "open_ports"]
 
@@ -294,8 +294,3 @@ def _refused(line: socket.socket, until: float) -> bool:
             line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)  # the port is free, and is to be so again
             return True
     return False
-
-
-def met_itself(client: socket.socket) -> bool:
-    """Whether a connection has one end only: a free port that was asked may be given to the one who asks."""
-    return bool(client.getsockname() == client.getpeername())

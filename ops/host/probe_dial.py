@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from ops.host.probe_verdict import Finding, could_not_ask
 from ops.host.probe_wires import WRITE, Wires, strerror
+from ops.host.sockets import met_itself
 
 Address = tuple[socket.AddressFamily, tuple[str, int]]
 
@@ -81,7 +82,7 @@ class Dial:
                 number = line.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
                 if number == 0 and not _connected(line):
                     return None
-                if number == 0 and not to_itself(line):
+                if number == 0 and not met_itself(line):
                     self._socket = None
                     return line
                 self._hang_up(number or errno.ECONNREFUSED)
@@ -134,15 +135,6 @@ def _connected(line: socket.socket) -> bool:
     except OSError:
         return False
     return True
-
-
-def to_itself(line: socket.socket) -> bool:
-    """Whether the connection's two ends are one socket.
-
-    A connect to a free port of the ephemeral range may be given that very port as its own, and then succeeds
-    with nobody listening (TCP's simultaneous open).
-    """
-    return bool(line.getsockname() == line.getpeername())
 
 
 def unreachable(failures: Sequence[tuple[Address, int]]) -> Finding:

@@ -136,3 +136,12 @@ def _table_line(line: bytes, byteorder: str) -> Listener:
     family: Family = "IPv4" if len(raw) == 4 else "IPv6"
     address = socket.inet_ntop(FAMILIES[family], raw)
     return Listener(int(port, 16), address, family, int(fields[7]), int(fields[9]), ())
+
+
+def met_itself(line: socket.socket) -> bool:
+    """Whether a connection's two ends are one socket.
+
+    A connect to a free port of the ephemeral range may be given that very port as its own, and then succeeds
+    with nobody listening (TCP's simultaneous open).
+    """
+    return bool(line.getsockname() == line.getpeername())

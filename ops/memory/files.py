@@ -71,6 +71,15 @@ def _read_json(path: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def version(path: str) -> tuple[int, int, int] | None:
+    """What changes when the file is replaced or written to; None when there is none to look at."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
 class Unchanged:
     """A JSON file that is read again only when it was replaced. What `read` gives is not to be changed."""
 
@@ -85,11 +94,9 @@ class Unchanged:
     def read(self) -> dict[str, Any]:
         """As read_json does. OpsError when this process has no descriptor or memory left to look: what is not known
         is not nothing, and must not be taken for it."""
-        try:
-            found = os.stat(self._path)
-        except OSError:
+        identity = version(self._path)
+        if identity is None:
             return {}
-        identity = (found.st_ino, found.st_mtime_ns, found.st_size)
         seen = self._seen  # threads share it: each takes and leaves the pair as a whole
         if seen is None or seen[0] != identity:
             seen = self._seen = (identity, self._look())

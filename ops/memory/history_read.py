@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ops.errors import OpsError
+from ops.memory.files import version
 from ops.memory.history_file import Broken, Fault, faults, has_tables, open_reader
 from ops.memory.history_past import Change, Event, Past, Responses, Use, disjoint, in_order_of_time
 from ops.memory.history_thin import Hour, hour_from
@@ -76,22 +77,16 @@ def _read_a_copy(path: str, since: float, until: float) -> Past:
 
 
 def _versions(path: str) -> list[tuple[int, int, int] | None]:
-    found: list[tuple[int, int, int] | None] = []
-    for name in (path, f"{path}-wal"):
-        try:
-            info = os.stat(name)
-            found.append((info.st_ino, info.st_size, info.st_mtime_ns))
-        except OSError:
-            found.append(None)
-    return found
+    return [version(name) for name in (path, f"{path}-wal")]
 
 
 def _read_without_log(path: str, since: float, until: float) -> Past:
     past = _read_in_place(path, since, until, log=False)
-    left = _versions(path)[1]
-    if left is None or not left[1]:
-        return past
-    return replace(past, lacking=f"{path}-wal could not be read (no room): the newest minutes may be missing")
+    with contextlib.suppress(OSError):
+        if os.path.getsize(f"{path}-wal"):
+            words = f"{path}-wal could not be read (no room): the newest minutes may be missing"
+            return replace(past, lacking=words)
+    return past
 
 
 def _past(connection: sqlite3.Connection, since: float, until: float) -> Past:

@@ -71,11 +71,16 @@ class Loop:
         self.rounds = Rounds(site, self._selector, self.clock, self.timers, lambda: len(self.charges), self._answered)
 
     def _open(self) -> None:
-        self._now = self.clock.now()
+        self.clock.now()
         self._ear, self._mouth = os.pipe()
         for end in (self._ear, self._mouth):
             os.set_blocking(end, False)
         self.listen(self._ear, self._heard)
+
+    @property
+    def _now(self) -> float:
+        """The moment of this turn."""
+        return self.clock.last
 
     def listen(self, descriptor: int, call: Callable[[], None]) -> None:
         """Has it called whenever the descriptor is readable."""
@@ -103,7 +108,7 @@ class Loop:
             call()
         patience = self._patience()
         events = self._selector.select(patience)
-        self._now = self.clock.now(patience)
+        self.clock.now(patience)
         if self.clock.naps != self._naps:
             self._naps = self.clock.naps
             self.news.watch_anew("woke", "it has not run for a while; nothing is judged by that time")

@@ -31,7 +31,8 @@ _TURN = 0.0005  # seconds after which a sweep's thread lets the loop go on; Pyth
 
 def monitor(folder: str, inventory: str, *, foreground: bool, json: bool) -> int:
     """Watches until a signal ends it; the exit code. With `foreground` it prints what happens, and keeps no guard."""
-    host, text, fault = _host(inventory, folder)
+    kept = LastGood(folder, inventory)
+    host, text, fault = _host(inventory, kept)
     state = State(host.stack, host.root, folder)
     spawn.take_no_ignored_signals()
     state.prepare()
@@ -41,32 +42,33 @@ def monitor(folder: str, inventory: str, *, foreground: bool, json: bool) -> int
         except LockHeld:
             return _refused(folder)
         scribe = Scribe(host, state, _echo(host, json) if foreground else None)
-        return _watch(host, state, scribe, (inventory, text), fault, guarded=not foreground)
+        return _watch(host, state, scribe, kept, (inventory, text, fault), guarded=not foreground)
 
 
-def _host(path: str, folder: str) -> tuple[Host, str, str]:
+def _host(path: str, kept: LastGood) -> tuple[Host, str, str]:
     """As the inventory has it, and the fingerprint of that; while it is broken, as it was last right, and what is
     wrong. What was read of the same text before is not read again: that takes longer than all else here."""
-    last = LastGood(folder, path).read()
+    last = kept.read()
     if last is not None and last.text and last.text == promise.fingerprint_of(path):
         return last.host, last.text, ""
     try:
-        return *promise.read(path), ""
+        host, text = promise.read(path)
     except OpsError as error:
         if last is None:
             raise
         return last.host, "", str(error)
+    kept.keep(host, text)
+    return host, text, ""
 
 
-def _watch(host: Host, state: State, scribe: Scribe, read: tuple[str, str], fault: str, *, guarded: bool) -> int:
-    """`read`: the inventory, and the fingerprint of what was read."""
-    inventory, text = read
+def _watch(
+    host: Host, state: State, scribe: Scribe, kept: LastGood, read: tuple[str, str, str], *, guarded: bool
+) -> int:
+    """`read`: the inventory, the fingerprint of what was read, and why what stands there now does not hold."""
+    inventory, text, fault = read
     sys.setswitchinterval(_TURN)
     spawn.allow_files(4 * len(host.services) + 256)
     loop = Loop(Site(host, state, "monitor"), scribe)
-    kept = LastGood(state.path, inventory)
-    if not fault:
-        kept.keep(host, text)
     scribe.watching(anew=True)
     scribe.event("", "monitor", f"begins to watch {len(host.services)} services, pid {os.getpid()}")
     if fault:

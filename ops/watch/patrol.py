@@ -22,6 +22,7 @@ from ops.errors import LockHeld, OpsError
 from ops.host import process
 from ops.host.listeners import listeners, listening
 from ops.memory.files import now as stamp
+from ops.memory.files import version
 from ops.memory.state import Wish
 from ops.model import Service
 from ops.operations import tree
@@ -129,13 +130,8 @@ class Patrol:
                 self._look_at_record(charge, first)
 
     def _changed(self, path: str) -> bool:
-        try:
-            found = os.stat(path)
-            seen = (found.st_ino, found.st_mtime_ns, found.st_size)
-        except OSError:
-            seen = None
-        before, self._seen[path] = self._seen.get(path), seen
-        return before != seen
+        before, self._seen[path] = self._seen.get(path), version(path)
+        return before != self._seen[path]
 
     def _take_wishes(self, first: bool) -> None:
         wishes = self._site.state.wishes()
