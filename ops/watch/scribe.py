@@ -7,10 +7,11 @@ Knows: where each kind of thing is kept. Must not know: what leads to it.
 from __future__ import annotations
 
 import collections
+import functools
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from ops.memory.files import append_line, now
 from ops.memory.history import History
@@ -21,10 +22,18 @@ from ops.watch.causes import Telling
 from ops.watch.crew import Crew
 
 _SOON = 0.2  # seconds until events are on the disk
-_WAITING = 10_000  # what waits at most while a disk hangs; the oldest go
+_WAITING = 10_000  # lines, and samples, that wait at most while a disk hangs; the oldest go
 _THIN_EVERY = 3600.0
 
 Echo = Callable[[str, str, str], None]  # (service, event, detail), for a monitor in the foreground
+
+
+class _Job(NamedTuple):
+    """Something to be written. `service`: whose change of state it is, seconds since the epoch; "" for all else."""
+
+    write: Callable[[], Any]
+    service: str = ""
+    at: float = 0.0
 
 
 class Scribe:
@@ -36,7 +45,9 @@ class Scribe:
         self._echo = echo
         self._log = state.log("monitor")
         self._history = History(f"{state.path}/history.db")
-        self._jobs: collections.deque[Callable[[], Any]] = collections.deque()
+        self._jobs: collections.deque[_Job] = collections.deque()
+        self._samples: collections.deque[tuple[float, str, dict[str, Any]]] = collections.deque(maxlen=_WAITING)
+        self._unknown: dict[str, float] = {}  # services whose changes had to go, and from when on
         self._lost = 0
         self._due = float("inf")  # when what was written is to be on the disk
         self._woken = threading.Event()
@@ -71,12 +82,15 @@ class Scribe:
     ) -> None:
         """It came into a state, now or at a moment before."""
         moment = time.time() if at is None else at
-        self._put(lambda: self._history.state(moment, service, state, wanted, planned, why))
+        write = functools.partial(self._history.state, moment, service, state, wanted, planned, why)
+        self._put(write, job=_Job(write, service, moment))
 
     def sample(self, service: str, **values: Any) -> None:
         """A response time, or the use of the machine. It is written together with whatever comes next."""
-        at = time.time()
-        self._put(lambda: self._history.sample(at, service, **values), None)
+        self._lost += len(self._samples) == _WAITING
+        self._samples.append((time.time(), service, values))
+        if len(self._samples) == _WAITING // 2:
+            self._woken.set()
 
     def watching(self, *, anew: bool = False) -> None:
         """That the monitor watches at this moment; `anew`: it has not until now, or the clock has jumped."""
@@ -103,20 +117,22 @@ class Scribe:
         self._woken.set()
         self._thread.join(within)
 
-    def _put(self, job: Callable[[], Any], within: float | None = _SOON) -> None:
-        """Has it written, and on the disk within that many seconds; None wakes nobody for it."""
+    def _put(self, write: Callable[[], Any], within: float = _SOON, job: _Job | None = None) -> None:
+        """Has it written, and on the disk within that many seconds. Of a service whose change has to go it is written
+        that its state is unknown from then on: it must never count as up."""
         if len(self._jobs) >= _WAITING:
-            self._jobs.popleft()
+            gone = self._jobs.popleft()
             self._lost += 1
-        self._jobs.append(job)
-        if within is not None:
-            self._due = min(self._due, time.monotonic() + within)
-            self._woken.set()
+            if gone.service:
+                self._unknown.setdefault(gone.service, gone.at)
+        self._jobs.append(job or _Job(write))
+        self._due = min(self._due, time.monotonic() + within)
+        self._woken.set()
 
     # -- in the thread ----------------------------------------------------------------------------------------
 
     def _write(self) -> None:
-        while not self._closing or self._jobs:
+        while not self._closing or self._jobs or self._samples:
             if not self._closing:
                 self._woken.wait(max(0.0, min(self._due - time.monotonic(), _THIN_EVERY)))
             self._woken.clear()
@@ -131,7 +147,13 @@ class Scribe:
 
     def _do_all(self) -> None:
         while self._jobs:
-            self._do(self._jobs.popleft())
+            self._do(self._jobs.popleft().write)
+        while self._unknown:
+            service, at = self._unknown.popitem()
+            self._history.state(at, service, "unknown", "up", why="not recorded")
+        while self._samples:
+            at, service, values = self._samples.popleft()
+            self._history.sample(at, service, **values)
 
     def _do(self, write: Callable[[], Any]) -> None:
         try:
