@@ -17,7 +17,7 @@ Job = Callable[[], Any]
 
 class Crew:
     """A few threads, begun as they are needed. `done` hears, in a thread of the crew, what became of each job:
-    (ticket, result, error). Lower ranks go first."""
+    (ticket, result, error). Lower ranks go first; rank 0 never waits: when all are busy, one more is begun for it."""
 
     def __init__(self, name: str, most: int, done: Callable[[Any, Any, BaseException | None], None]) -> None:
         self._name = name
@@ -28,15 +28,16 @@ class Crew:
         self._changed = threading.Condition()
         self._threads = 0
         self._busy = 0
+        self._common = 0  # of those, with jobs that are not of rank 0
         self._begin()  # at once: when the machine has nothing left to give, one thread is there
 
-    def hand(self, ticket: Any, job: Job, rank: int = 0) -> None:
+    def hand(self, ticket: Any, job: Job, rank: int = 1) -> None:
         """Has the job done as soon as a thread is free."""
         with self._changed:
             heapq.heappush(self._jobs, (rank, next(self._count), ticket, job))
-            if self._threads - self._busy < len(self._jobs) and self._threads < self._most:
+            if self._threads - self._busy < len(self._jobs) and (self._threads < self._most or rank == 0):
                 self._begin()
-            self._changed.notify()
+            self._changed.notify_all()  # not each of them may take it
 
     @property
     def idle(self) -> bool:
@@ -55,13 +56,20 @@ class Crew:
             return
         self._threads += 1
 
+    def _may_begin(self) -> bool:
+        return bool(self._jobs) and (self._jobs[0][0] == 0 or self._common < self._most)
+
+    def _count_in(self, rank: int, one: int) -> None:
+        self._busy += one
+        self._common += one if rank else 0
+
     def _work(self) -> None:
         while True:
             with self._changed:
-                while not self._jobs:
+                while not self._may_begin():
                     self._changed.wait()
-                _, _, ticket, job = heapq.heappop(self._jobs)
-                self._busy += 1
+                rank, _, ticket, job = heapq.heappop(self._jobs)
+                self._count_in(rank, 1)
             result, error = None, None
             try:
                 result = job()
@@ -69,6 +77,7 @@ class Crew:
                 error = failure
                 error.add_note(traceback.format_exc()) if hasattr(error, "add_note") else None
             with self._changed:
-                self._busy -= 1
+                self._count_in(rank, -1)
+                self._changed.notify_all()
             self._done(ticket, result, error)
             del result, error, job, ticket
