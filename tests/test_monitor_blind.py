@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def events(stack: Stack) -> str:
 
 
 def up(stack: Stack, **ops: Any) -> Stack:
-    stack.ops.update(monitor=True, interval=1, **ops)
+    stack.ops.update({"monitor": True, "interval": 1, **ops})
     stack.tiny("api")
     stack.write()
     stack.ok("start")
@@ -89,12 +90,23 @@ def test_a_sweep_that_hangs_is_said_by_monitor_status_and_health(stack: Stack) -
     assert warning not in stack.ok("status").out
 
 
+def test_a_shorter_interval_makes_no_sweep_late_that_was_not_awaited_yet(stack: Stack) -> None:
+    up(stack, interval=60)
+    swept = until(lambda: readings(stack)["swept_at"], SOON)
+    until(lambda: (datetime.now(timezone.utc) - datetime.fromisoformat(swept)).total_seconds() > 9, SOON)
+    stack.ops["interval"] = 1  # by that, sweeps are late after 8 s
+    stack.write()
+    until(lambda: "inventory: taken up" in events(stack), SOON)
+    until(lambda: readings(stack)["swept_at"] != swept, SOON)
+    assert " blind: " not in events(stack)
+
+
 # -- public paths ----------------------------------------------------------------------------------------------------
 
 
 @on_linux
 @pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
-def test_a_public_path_that_hangs_gathers_no_jobs_and_keeps_no_log_from_rotation(stack: Stack) -> None:
+def test_a_public_path_that_hangs_gathers_no_jobs_and_keeps_nothing_from_its_work(stack: Stack) -> None:
     up(stack, log_size="20 KiB")
     shown = stack.public / "api.log"
     calls, held = stack.folder / "calls", 10
@@ -104,8 +116,14 @@ def test_a_public_path_that_hangs_gathers_no_jobs_and_keeps_no_log_from_rotation
         (stack.state / "logs" / "api.log").write_bytes(b"a line\n" * 4000)
         until(newest.exists, SOON)
         rotated_at = newest.stat().st_ctime
+        for _ in range(2):  # the second one finds the lock free that the first was started under
+            gone = identified(recorded(stack)["process"]["pid"])
+            ended(gone)
+            until(lambda gone=gone: recorded(stack)["process"]["pid"] != gone.pid, SOON)
+        revived_by = time.time()
         until(lambda: len(times(calls)) >= 4, 60)
     first, *later = times(calls)
+    assert revived_by < first + held, "a start has waited for a public path"
     assert later[0] - first > held - 1
     assert rotated_at < first + held
     assert later[2] - later[0] > 1, (first, later)  # a second from each to the next, and not all that was missed

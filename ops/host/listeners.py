@@ -33,6 +33,7 @@ __all__ = ["Listener", "listeners", "listening", "open_ports"]
 LSOF = "/usr/sbin/lsof"  # where macOS keeps it; a launchd job has no /usr/sbin in its PATH
 LSOF_SECONDS = 10.0
 ANSWER_SECONDS = 0.2  # loopback answers or refuses within microseconds; silence means a full backlog
+_CANNOT_ASK = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 A_MOMENT = 0.005  # seconds that it may take where nobody may be kept waiting
 
 
@@ -272,7 +273,9 @@ def _call(port: int, address: str, family: Family) -> socket.socket | None:
     """The connection, made or under way; None when it was refused at once, or there is no such family here."""
     try:
         line = socket.socket(FAMILIES[family], socket.SOCK_STREAM)
-    except OSError:
+    except OSError as error:
+        if error.errno in _CANNOT_ASK:  # not known is not nobody
+            raise OpsError(f"port {port} cannot be asked: {error.strerror}") from error
         return None
     line.setblocking(False)
     if line.connect_ex((address, port)) in (0, errno.EINPROGRESS):

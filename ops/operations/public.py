@@ -6,12 +6,28 @@ Knows: which service shows what where. Must not know: how links are mended, anyt
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Callable, Sequence
 
 from ops.memory import logfiles
 from ops.memory.logfiles import Link
 from ops.memory.state import State
 from ops.model import Host, Service
 from ops.operations.sight import Sight
+
+_PATIENCE = 2.0  # seconds; these paths lie on whatever disk people have named, which may be gone
+
+
+def in_time(job: Callable[[], Sequence[str]]) -> list[str]:
+    """What a job with public paths says, or that it has not come back: nobody is to wait for them."""
+    found: list[str] = []
+    thread = threading.Thread(target=lambda: found.extend(job()), name="public", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # no thread to be had
+        return list(job())
+    thread.join(_PATIENCE)
+    return [f"public paths: no answer within {_PATIENCE:g} s, left as they are"] if thread.is_alive() else found
 
 
 def link(host: Host, state: State, service: Service) -> Link | None:
@@ -74,11 +90,11 @@ def mend(host: Host, state: State, service: Service, pid: int, *, logged: bool) 
     return notes + ([f"pid file {pid_fault}"] if pid_fault else [])
 
 
-def remove(host: Host, service: Service) -> None:
+def remove(host: Host, service: Service) -> list[str]:
     """Takes the pid file away once the service is down; nobody believes it, so a failure does not matter."""
     path = _pid_path(host, service)
-    if path:
-        logfiles.remove_public(path)
+    fault = logfiles.remove_public(path) if path else None
+    return [f"pid file {fault}"] if fault else []
 
 
 def warnings(host: Host, state: State, service: Service, sight: Sight) -> list[str]:

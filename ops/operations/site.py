@@ -34,6 +34,7 @@ class Site:
     cancelled: threading.Event = field(default_factory=threading.Event)
     begun: float = field(default_factory=time.monotonic)
     notes: list[str] = field(default_factory=list)
+    mends: bool = True  # whether public paths are put right on the way; the monitor does that beside its work
 
     def __post_init__(self) -> None:
         self.state.pause = self.pause  # Ctrl-C ends waiting for a lock, too

@@ -77,7 +77,10 @@ def _record(service: Service, root: Process, run: str, by: str) -> Record:
 
 
 def _mend(site: Site, service: Service, record: Record) -> list[str]:
-    return public.mend(site.host, site.state, service, record.process.pid, logged=record.run != "")
+    if not site.mends:
+        return []
+    pid, logged = record.process.pid, record.run != ""
+    return public.in_time(lambda: public.mend(site.host, site.state, service, pid, logged=logged))
 
 
 def end(site: Site, service: Service) -> str:
@@ -172,7 +175,7 @@ def ports_of(sight: Sight) -> list[int]:
 def clear(site: Site, service: Service) -> None:
     """Forgets what is recorded of a service that is down."""
     site.state.forget(service.name)
-    public.remove(site.host, service)
+    public.in_time(lambda: public.remove(site.host, service))
 
 
 def log_tail(site: Site, service: Service, count: int = 10) -> list[str]:

@@ -68,7 +68,7 @@ def _watch(
     inventory, text, fault = read
     sys.setswitchinterval(_TURN)
     spawn.allow_files(4 * len(host.services) + 256)
-    loop = Loop(Site(host, state, "monitor"), scribe)
+    loop = Loop(Site(host, state, "monitor", mends=False), scribe)
     scribe.watching(anew=True)
     scribe.event("", "monitor", f"begins to watch {len(host.services)} services, pid {os.getpid()}")
     if fault:

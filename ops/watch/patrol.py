@@ -61,6 +61,8 @@ class Patrol:
         self._adopting: set[str] = set()
         self.swept_at: str | None = None
         self.swept = loop.clock.last  # the same on the clock of the loop
+        self.awaited = self.swept  # since when the next one is awaited
+        self._pace = 0.0  # seconds from sweep to sweep, when it last looked at that
         self._thread = loop.background("patrol")
         loop.each_second.append(self._each_second)
 
@@ -78,6 +80,9 @@ class Patrol:
         for charge in self._loop.charges.values():
             if charge.watch.state == "foreign":
                 self._ask_for_port(charge.service, now)
+        if self.every != self._pace:  # the inventory says otherwise: nothing is late by a pace it did not have
+            self._pace, self.awaited = self.every, now
+            self._next_sweep = min(self._next_sweep, now + self._pace)
         if self._loop.sweep_soon:
             self._loop.sweep_soon, self._next_sweep = False, now
         if now >= self._next_sweep and not self._sweeping:
@@ -176,7 +181,8 @@ class Patrol:
         if looks is None:
             self._loop.scribe.event("", "blind", f"the machine could not be looked at: {error}")
             return
-        self.swept, self.swept_at = self._loop.clock.last, stamp()
+        self.swept = self.awaited = self._loop.clock.last
+        self.swept_at = stamp()
         self._loop.news.changed = True
         self._take_some(list(looks.items()))
 

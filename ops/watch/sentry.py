@@ -43,7 +43,7 @@ class Sentry:
         loop.each_second.append(self._each_second)
         loop.before_sleep.append(self._publish)
         loop.beat = self._post.beat
-        loop.news.recall(self._post.readings().get("alerts"))
+        loop.news.recall(self._post.readings().get("alerts"), loop.clock.last)
 
     def sign_on(self) -> None:
         """From now on commands find it."""
@@ -78,7 +78,7 @@ class Sentry:
     def _miss_sweeps(self, now: float) -> None:
         """Once, that the machine is no longer looked at (a disk or a program keeps the look), and that it is again."""
         before, seconds = self._blind, now - self._patrol.swept
-        late = seconds >= _SWEEPS * self._patrol.every + _LATE
+        late = now - self._patrol.awaited >= _SWEEPS * self._patrol.every + _LATE
         self._blind = f"the last look at the whole machine was {seconds:.0f} s ago" if late else ""
         if bool(before) != late:
             self._loop.scribe.event("", "blind", self._blind or "the whole machine was looked at again")

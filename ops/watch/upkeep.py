@@ -13,7 +13,9 @@ from ops.host.generations import make_room
 from ops.host.rotation import Rotated
 from ops.model import Service
 from ops.operations import public, rotating, watchers
+from ops.watch.charge import Charge
 from ops.watch.loop import Loop
+from ops.watch.watch import Watch
 
 _HANGS = 30.0  # seconds after which mending is said to hang
 _AGAIN = 30.0  # seconds until a log is tried again that could not be rotated
@@ -34,6 +36,7 @@ class Upkeep:
         self._told: dict[str, str] = {}
         self._next_mend = 0.0
         loop.each_second.append(self._each_second)
+        loop.turned.append(self._turned)
         for text in rotating.recover_all(self._state):
             loop.scribe.event("", "rotation", text)
 
@@ -57,6 +60,11 @@ class Upkeep:
             running = [one.service for one in self._loop.charges.values() if one.root]
             self._mending_since = now
             self._mending(functools.partial(self._mend, running), self._mended)
+
+    def _turned(self, charge: Charge, before: Watch) -> None:
+        """A new process: what people find at its public paths is put right with the next second."""
+        if charge.watch.state != before.state and charge.watch.state in ("starting", "up"):
+            self._next_mend = 0.0
 
     def _grown(self, name: str, most: int, now: float) -> bool:
         if name in self._busy or now < self._not_before.get(name, 0.0):
@@ -98,6 +106,8 @@ class Upkeep:
             if record is not None:
                 faults = public.mend(host, self._state, service, record.process.pid, logged=record.run != "")
                 found[service.name] = "; ".join(faults)
+                if self._state.record(service.name) is None:  # stopped meanwhile, and its pid file put back by this
+                    public.remove(host, service)
         names = [*(service.name for service in host.services), *rotating.OWN]
         disk = os.statvfs(self._state.path)
         lacking = min(_LEAST_FREE, disk.f_blocks * disk.f_frsize // 10) - disk.f_bavail * disk.f_frsize
