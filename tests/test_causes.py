@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from ops.watch.causes import AT_ONCE, Causes, Telling
+from ops.watch.causes import ALIKE, Causes, Telling
 
 LINGER = 15.0  # seconds that a dependent has to come back by itself once its need is well
 NEEDS: dict[str, tuple[str, ...]] = {
@@ -20,6 +20,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "frontend": ("overview",),
     "mailer": (),
 }
+LATER = ALIKE + 0.1  # seconds after falling ill: nobody else has fallen ill with it
 LONELY: dict[str, tuple[str, ...]] = dict.fromkeys("abcdefg", ())
 
 
@@ -30,8 +31,8 @@ def said(tellings: list[Telling]) -> list[tuple[str, str]]:
 def test_a_lonely_alert_is_told_once_and_resolved_once() -> None:
     causes = Causes(NEEDS)
     causes.began("bank", 0)
-    assert said(causes.alert("bank", "given up", 1, set())) == [("critical", "bank")]
-    assert causes.tick(2, {"bank"}) == []
+    assert said(causes.alert("bank", "given up", LATER, set())) == [("critical", "bank")]
+    assert causes.tick(LATER + 1, {"bank"}) == []
     assert said(causes.resolved("bank", "well again")) == [("resolved", "bank")]
     assert causes.resolved("bank", "well again") == []
 
@@ -57,7 +58,7 @@ def test_nothing_is_resolved_that_was_never_told() -> None:
 def test_f49_of_an_outage_of_a_need_its_dependents_however_far_away_are_not_told() -> None:
     causes = Causes(NEEDS)
     causes.began("pg", 0)
-    assert said(causes.alert("pg", "given up", 1, set())) == [("critical", "pg")]
+    assert said(causes.alert("pg", "given up", LATER, set())) == [("critical", "pg")]
     for number, name in enumerate(("recon", "overview", "frontend")):
         causes.began(name, 10 * number + 10)
         assert causes.alert(name, "unhealthy", 10 * number + 10, {"pg", "recon", "overview"} - {name}) == []
@@ -102,19 +103,65 @@ def test_f50_many_at_once_are_one_event_the_critical_ones_first() -> None:
     (told,) = causes.tick(0.5, set("abde"))  # c is well again already
     assert (told.severity, told.service, told.key) == ("critical", "", "mass")
     assert told.text == "5 services failed at once: c, e, a, b, d"
-    assert causes.alert("a", "given up", 5, set("bcde")) == []
-    assert said(causes.alert("e", "not well", 5, set("abcd"))) == [("critical", "e")]
-    assert causes.tick(6, set("abcd")) == []
-    (told,) = causes.tick(7, set())
+    assert causes.alert("a", "given up", 6, set("bcde")) == []
+    assert said(causes.alert("e", "not well", 6, set("abcd"))) == [("critical", "e")]
+    assert causes.tick(7, set("abcd")) == []
+    (told,) = causes.tick(8, set())
     assert (told.severity, told.text, told.key) == ("resolved", "all 5 are well again", "mass")
-    assert causes.tick(8, set()) == []
+    assert causes.tick(9, set()) == []
+
+
+def test_f50_many_that_are_alerted_as_they_fall_ill_are_told_of_as_one() -> None:
+    """Wrong answers are alerted at once: not one by one before it is seen how many there are."""
+    causes = Causes(LONELY, {"a"})
+    for number, name in enumerate("abcd"):
+        causes.began(name, number)
+        assert causes.alert(name, "unhealthy", number, set("abcd") - {name}) == []
+    assert said(causes.tick(3, set("abcd"))) == [("critical", "")]
+    assert said(causes.tick(LATER, set("abcd"))) == [("critical", "a")]  # the critical one besides
+    assert said(causes.resolved("a", "well again")) == [("resolved", "a")]
+    assert causes.tick(9, set("bcd")) == []
+    assert said(causes.tick(10, set())) == [("resolved", "")]
+
+
+def test_f49_those_that_follow_from_one_seconds_later_make_no_event_of_it() -> None:
+    causes = Causes(NEEDS)
+    for number, name in enumerate(("bank", "recon", "overview", "frontend")):
+        causes.began(name, number)
+        assert causes.tick(number, {"bank"}) == []
+
+
+def test_one_that_is_alerted_as_it_falls_ill_is_told_of_a_little_later_unless_it_is_over() -> None:
+    causes = Causes(LONELY)
+    for name in "ab":
+        causes.began(name, 0)
+        assert causes.alert(name, "unhealthy", 0, set()) == []
+    assert causes.resolved("b", "well again") == []
+    assert causes.tick(1, {"a"}) == []
+    assert said(causes.tick(LATER, {"a"})) == [("critical", "a")]
+    assert causes.tick(LATER + 1, {"a"}) == []
+
+
+def test_f15_the_next_one_takes_up_what_was_told() -> None:
+    before = Causes(LONELY)
+    for number, name in enumerate("abcd"):
+        before.began(name, number / 10)
+    before.tick(1, set("abcd"))
+    assert said(before.alert("g", "given up", 5, set("abcd"))) == [("critical", "g")]
+    causes = Causes(LONELY)
+    assert causes.recall(before.memory()) == ["g", "a", "b", "c", "d"]
+    assert causes.is_told("g")
+    assert not causes.is_told("a")
+    assert causes.tick(6, set("abcdg")) == []
+    assert said(causes.resolved("g", "well again")) == [("resolved", "g")]
+    assert said(causes.tick(8, set())) == [("resolved", "")]
 
 
 def test_failures_that_lie_apart_are_no_mass() -> None:
     causes = Causes(LONELY)
     for number, name in enumerate("abcdefg"):
-        causes.began(name, number * (AT_ONCE / 2 + 0.01))
-        assert causes.tick(number * (AT_ONCE / 2 + 0.01), set("abcdefg")) == []
+        causes.began(name, number * (ALIKE / 2 + 0.01))
+        assert causes.tick(number * (ALIKE / 2 + 0.01), set("abcdefg")) == []
 
 
 def test_who_fails_again_and_again_is_no_mass() -> None:
@@ -192,7 +239,8 @@ class Histories(RuleBasedStateMachine):
         self.causes = Causes(NEEDS, {"recon"})
         self.now = 1000.0
         self.ill: dict[str, float] = {}  # since when
-        self.seen_ill: dict[str, float] = {}  # the same; who was well between two ticks has not come back
+        # The same; who was well between two ticks has not come back, and may have fallen ill more than once.
+        self.seen_ill: dict[str, list[float]] = {}
         self.alerted: set[str] = set()
         self.open: set[str] = set()  # told critical and not resolved; "" is the mass
         self.unexplained: dict[str, float] = {}  # since when no need of it is ill, of those alerted and ill
@@ -219,7 +267,7 @@ class Histories(RuleBasedStateMachine):
         self.now += later
         name = data.draw(st.sampled_from(sorted(NEEDS.keys() - self.ill.keys())))
         self.ill[name] = self.now
-        self.seen_ill.setdefault(name, self.now)
+        self.seen_ill.setdefault(name, []).append(self.now)
         self.begun.append((self.now, name))
         self.causes.began(name, self.now)
 
@@ -235,6 +283,7 @@ class Histories(RuleBasedStateMachine):
     def gets_well(self, data: st.DataObject) -> None:
         name = data.draw(st.sampled_from(sorted(self.ill)))
         del self.ill[name]
+        self.unexplained.pop(name, None)
         if name in self.alerted:
             self.alerted.discard(name)
             self.hear(self.causes.resolved(name, "well again"))
@@ -264,13 +313,16 @@ class Histories(RuleBasedStateMachine):
                 assert name in self.open, f"{name} was never told"
 
     def with_many(self, name: str) -> bool:
-        """Whether others fell ill about when it did, each within AT_ONCE of the next."""
-        at, others = self.seen_ill[name], {name}
+        """Whether others fell ill about when it did, each within ALIKE of the next."""
+        return name != "recon" and "" in self.open and any(self.many_at(at) for at in self.seen_ill[name])
+
+    def many_at(self, at: float) -> bool:
+        others: set[str] = set()
         low = high = at
         for moment, other in sorted(self.begun, key=lambda pair: abs(pair[0] - at)):
-            if low - AT_ONCE <= moment <= high + AT_ONCE:
+            if low - ALIKE <= moment <= high + ALIKE:
                 low, high, others = min(low, moment), max(high, moment), others | {other}
-        return name != "recon" and len(others) >= 3 and "" in self.open
+        return len(others) >= 3
 
     @invariant()
     def all_is_resolved_when_all_are_well(self) -> None:

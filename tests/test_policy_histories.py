@@ -42,6 +42,8 @@ from ops.watch.readings import (
 )
 
 GATES = ("home", "health")
+LAST_TRY = 2.0  # seconds beyond the budget that it has to be told as given up
+REDEFINED = Redefined("its definition has changed")
 JOBS = "jobs"  # a probe that restarts nothing
 SECONDS = st.sampled_from([0.0, 0.1, 0.3, 1.0, 2.5, 7.0, 10.0, 20.0, 29.0, 45.0, 61.0, 120.0, 400.0])
 NO_ATTEMPT = ("taken", "other")  # what became of a restart that does not count
@@ -87,7 +89,7 @@ def readings(gating: frozenset[str]) -> st.SearchStrategy[Reading]:
         st.builds(Used, st.sampled_from([50, 500])),
         st.builds(NeedRestarted, st.just("pg-api")),
         st.builds(Acted, st.sampled_from(["started", "started", "failed", "taken", "other"]), st.just("so"), PATIENCE),
-        st.just(Redefined("its definition has changed")),
+        st.just(REDEFINED),
         st.just(Tick()),
     )
 
@@ -111,7 +113,7 @@ class Witness:
     def see(self, before: Watch, reading: Reading, now: float, after: Watch, decision: Decision) -> None:
         self._clock_does_not_spin(after, now)
         self._only_what_is_wanted(before, reading, now, after, decision)
-        self._a_start_is_not_judged_early(reading, now, decision)
+        self._a_start_is_not_judged_early(before, reading, now, decision)
         self._one_reading(before, reading, now, after, decision)
         self._forgiveness(before, reading, now, after)
         self._pauses(before, reading, now, after, decision)
@@ -140,10 +142,12 @@ class Witness:
         if before.state == "foreign":
             assert isinstance(reading, Freed | Died | Acted | Redefined | Wished), "fought over a port"
 
-    def _a_start_is_not_judged_early(self, reading: Reading, now: float, decision: Decision) -> None:
+    def _a_start_is_not_judged_early(self, before: Watch, reading: Reading, now: float, decision: Decision) -> None:
         if (
             decision.do == "restart"
             and self.starting_since is not None
+            and not before.redefined  # which waited for it to be wanted up
+            and decision.why != REDEFINED.why
             and not isinstance(reading, Died | Acted | Redefined)
         ):
             allowed = self.rules.start_timeout if self.rules.gating else 1e9
@@ -182,6 +186,10 @@ class Witness:
         elif self._forgiven(before, reading, after):
             self.tries = 0
         if decision.do != "restart":
+            return
+        if before.state == "up" and self.tries >= 0:  # for another reason than an illness: that is no attempt
+            assert self.tries < 1 or now - self.last_try >= self.rules.delay - 1e-9
+            self.last_try = now
             return
         if self.tries > 0:
             pause = now - self.last_try
@@ -251,7 +259,8 @@ class Witness:
         believed = after.state in ("hung", "unhealthy", "foreign", "gave-up") or decision.do == "restart"
         if self.bad_since is None and (died or failed or believed):
             self.bad_since = now
-        if self.bad_since is not None and now >= self.bad_since + self.rules.budget:
+        last_try = 0.0 if self.rules.critical or after.attempts < self.rules.attempts else LAST_TRY
+        if self.bad_since is not None and now >= self.bad_since + self.rules.budget + last_try:
             assert self.alerted, f"not well since {self.bad_since}, it is {now}, and nobody was told"
 
 

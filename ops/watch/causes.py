@@ -7,6 +7,7 @@ clocks.
 - Many failing at once is one event. Of its members only a critical one is told of besides, when it does not come back.
   Who has come back is a member no longer, and who fails later never was one.
 - What was held back is told when its cause has been gone for a while and it is ill then.
+- Who has only just fallen ill is told of a few seconds later: by then it is seen who fell ill with it.
 - `resolved` is told of what was told.
 """
 
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 AT_ONCE = 0.5  # seconds within which failures count as one event
+ALIKE = 5.0  # the same for services that do not need one another: probes see one cause at different moments
 _MANY = 3
 _NAMED = 12  # of them at most
 _LINGER = 15.0  # seconds that a dependent has to come back by itself once its need is well
@@ -49,12 +51,13 @@ class Causes:
         self._mass: set[str] = before._mass if before else set()  # who is still ill of those that failed at once
         self._failed: set[str] = before._failed if before else set()  # all of those
         self._untold: set[str] = before._untold if before else set()  # those of an event that is still gathering
+        self._fresh: dict[str, str] = before._fresh if before else {}  # what is to be told of who has just fallen ill
 
     def began(self, service: str, now: float) -> None:
         """A service has begun to be ill. Nothing is told of it yet: with the next tick it is seen who all fell ill."""
-        self._recent = [(at, name) for at, name in self._recent if now - at <= AT_ONCE and name != service]
+        self._recent = [(at, name) for at, name in self._recent if now - at <= ALIKE and name != service]
         self._recent.append((now, service))
-        names = {name for _, name in self._recent}
+        names = self._fallen_together(now)
         known = bool(self._mass & names)
         if not known and len(names) < max(_MANY, (len(self._needs) + 1) // 2):
             return
@@ -63,21 +66,30 @@ class Causes:
         if not known or self._untold:
             self._untold |= names
 
+    def _fallen_together(self, now: float) -> set[str]:
+        ill = {name for _, name in self._recent}
+        alike = {name for name in ill if not self._all_needs(name) & ill}
+        return max({name for at, name in self._recent if now - at <= AT_ONCE}, alike, key=len)
+
     def memory(self) -> dict[str, list[str]]:
         """What is told and not over, in plain values."""
         return {"told": sorted(self._told), "failed": sorted(self._failed)}
 
+    def is_told(self, service: str) -> bool:
+        """Whether an alert of it was told and is not over."""
+        return service in self._told
+
     def recall(self, memory: object) -> list[str]:
-        """Takes up what another has told; the services among it."""
+        """Takes up what another has told; the services that were ill by that, those told one by one first."""
         said = memory if isinstance(memory, dict) else {}
         told, failed = ([one for one in said.get(key, []) if isinstance(one, str)] for key in ("told", "failed"))
         self._told |= set(told)
         self._failed, self._mass = self._failed | set(failed), self._mass | set(failed)
-        return told
+        return [*told, *(name for name in failed if name not in told)]
 
     def tell(self, service: str, text: str) -> list[Telling]:
         """Something of a service has to be told, whatever else is ill."""
-        self._held_back.pop(service, None)
+        self._forget(service)
         return self._tell(service, text)
 
     def alert(self, service: str, text: str, now: float, ill: Collection[str]) -> list[Telling]:
@@ -86,11 +98,14 @@ class Causes:
             self._held_back[service] = (text, now)
             self._since.setdefault(service, now)
             return []
+        if any(name == service and now - at <= ALIKE for at, name in self._recent):
+            self._fresh[service] = text
+            return []
         return self._tell(service, text)
 
     def resolved(self, service: str, text: str) -> list[Telling]:
         """What was to be told of a service is over."""
-        self._held_back.pop(service, None)
+        self._forget(service)
         self._since.pop(service, None)
         if service not in self._told:
             return []
@@ -107,6 +122,9 @@ class Causes:
             found.append(Telling("resolved", "", f"all {len(self._failed)} are well again", "mass"))
             self._failed = set()
         self._mass &= set(ill)
+        for service, text in list(self._fresh.items()):
+            del self._fresh[service]
+            found += self.alert(service, text, now, set(ill) - {service}) if service in self._needs else []
         for service, (text, seen) in list(self._held_back.items()):
             if service not in self._needs:
                 del self._held_back[service]
@@ -116,6 +134,11 @@ class Causes:
                 del self._held_back[service]
                 found += self._tell(service, text)
         return found
+
+    def _forget(self, service: str) -> None:
+        """What was to be told of it later."""
+        self._held_back.pop(service, None)
+        self._fresh.pop(service, None)
 
     def _at_once(self, names: Collection[str]) -> str:
         shown = ", ".join(sorted(names, key=lambda name: (name not in self._critical, name))[:_NAMED])

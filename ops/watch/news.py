@@ -61,9 +61,10 @@ class News:
             self.resolved(name, decision.resolved)
 
     def _own_fault(self, charge: Charge) -> bool:
-        """Whether an alert of it is told whatever else is ill: that it was given up, and that a critical one does not
-        run or is silent. Wrong answers may be the fault of what it needs."""
-        return charge.watch.state == "gave-up" or (charge.service.critical and charge.watch.state != "unhealthy")
+        """Whether an alert of it is told whatever else is ill: that it was given up, that a stranger has its port, and
+        that a critical one does not run or is silent. Wrong answers may be the fault of what it needs."""
+        state = charge.watch.state
+        return state in ("gave-up", "foreign") or (charge.service.critical and state != "unhealthy")
 
     def revived(self, charge: Charge, revival: Revival) -> None:
         """A restart is over; one that was somebody else's turn was none."""
@@ -77,11 +78,17 @@ class News:
         """What was told and is not over, for the next monitor."""
         return self._causes.memory()
 
-    def recall(self, memory: object) -> None:
+    def recall(self, memory: object, now: float) -> None:
         """What the monitor before has told."""
         for name in self._causes.recall(memory):
-            if name in self._charges:
-                self._charges[name].watch = replace(self._charges[name].watch, alerted=True)
+            charge = self._charges.get(name)
+            if charge is None:
+                self.resolved(name, "no longer in the inventory")
+                continue
+            # Ill still, until its probes have said otherwise: what is told must not be taken back by the changing of
+            # the guard alone.
+            told = self._causes.is_told(name)
+            charge.watch = replace(charge.watch, alerted=told, outage=now, why="ill when the monitor was relieved")
 
     def resolved(self, name: str, why: str) -> None:
         """What was to be told of a service is over."""
@@ -110,5 +117,6 @@ class News:
         self._scribe.state(name, watch.state, watch.wanted, planned=planned, why=watch.why, at=since)
 
     def _say(self, tellings: Sequence[Telling]) -> None:
+        self.changed = self.changed or bool(tellings)  # what is told the next monitor has to know
         for telling in tellings:
             self._scribe.tell(telling)

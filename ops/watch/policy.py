@@ -39,7 +39,7 @@ from ops.watch.readings import (
 )
 from ops.watch.rules import Rules, rules_of
 from ops.watch.watch import Watch
-from ops.watch.wording import critical_event, over
+from ops.watch.wording import critical_event, late, over
 
 __all__ = ["Decision", "Rules", "Watch", "decide", "next_moment", "rules_of"]
 
@@ -76,7 +76,7 @@ def next_moment(watch: Watch) -> float | None:
     """When something becomes due without any reading; None when nothing does."""
     moments = []
     if watch.wanted == "up" and watch.outage is not None and not watch.alerted:
-        moments.append(watch.outage + watch.rules.budget)
+        moments.append(late(watch, watch.outage))
     if watch.wanted == "up" and watch.due is not None and not watch.acting:
         moments.append(watch.due)
     if watch.state == "starting" and not watch.acting:
@@ -109,9 +109,13 @@ def _found(watch: Watch, reading: Found, now: float) -> Watch:
     watch = replace(watch, due=None, doubts={})
     if reading.anew or watch.state == "gave-up":
         watch = replace(watch, attempts=0, flapping=False)
-    if reading.ready:
-        return _up(watch, now)
-    return _starting(watch, now)
+    if reading.anew:  # by its definition of today
+        watch = replace(watch, redefined="")
+    if not reading.ready:
+        return _starting(watch, now)
+    if watch.state == "unknown" and watch.outage is not None:  # ill when the monitor before this one ended
+        return replace(watch, unproven=watch.rules.asked) if watch.rules.asked else _up(watch, now)
+    return _up(watch, now)
 
 
 def _died(watch: Watch, reading: Died, now: float) -> Watch:
@@ -119,12 +123,13 @@ def _died(watch: Watch, reading: Died, now: float) -> Watch:
         return replace(_in_state(watch, "down", now), outage=_outage(watch, now))
     if watch.state == "gave-up":
         return watch
-    watch = replace(watch, doubts={}, why=reading.why)
+    why = "stopped" if watch.wanted == "down" else reading.why
+    watch = replace(watch, doubts={}, why=why, redefined="")  # whatever starts now has its new definition
     if watch.state == "unknown":
         watch = replace(watch, attempts=_NONE_YET)
-    if reading.patience and watch.outage is None:
+    if reading.patience and (watch.outage is None or _next_try(watch, now) is None):
         return replace(_in_state(watch, "down", now), due=now + reading.patience)
-    return _failed(watch, "down", reading.why, now)
+    return _failed(watch, "down", why, now)
 
 
 def _taken(watch: Watch, reading: Taken, now: float) -> Watch:
@@ -169,7 +174,9 @@ def _passed(watch: Watch, reading: Answered, now: float) -> Watch:
         watch = replace(watch, attempts=0, flapping=False)
     watch = replace(watch, due=None)
     ailing = [probe for probe, count in doubts.items() if count > watch.rules.confirm]
-    return _ailing(watch, f"{ailing[0]} fails", now) if ailing else _up(watch, now)
+    if not ailing:
+        return _up(watch, now)
+    return _ailing(watch, watch.why if watch.state == "unhealthy" else f"{ailing[0]} fails", now)
 
 
 def _used(watch: Watch, reading: Used, now: float) -> Watch:
@@ -193,7 +200,7 @@ def _redefined(watch: Watch, reading: Redefined, _now: float) -> Watch:
 
 
 def _acted(watch: Watch, reading: Acted, now: float) -> Watch:
-    watch = replace(watch, acting=False, doubts={})
+    watch = replace(watch, acting=False, doubts={}, due=None)
     if reading.result == "started":
         return _starting(watch, now)
     if reading.result == "failed":

@@ -25,6 +25,7 @@ class Rules:
     max_rss: int | None = None
     follow_needs: bool = False  # restarted when something it needs was
     gating: frozenset[str] = frozenset()  # the names of the probes that gate its start
+    asked: frozenset[str] = frozenset()  # those, and of the probes that are only watched
 
 
 def rules_of(service: Service) -> Rules:
@@ -41,4 +42,5 @@ def rules_of(service: Service) -> Rules:
         service.max_rss,
         service.on_need_restart == "restart",
         frozenset(probe.name for probe in service.gating()),
+        frozenset(probe.name for probe in service.probes()),
     )

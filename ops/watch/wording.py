@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from ops.watch.watch import Watch
 
+_LAST_TRY = 2.0  # seconds that the budget is overdrawn, so that the shipped numbers (both fall on 30 s) tell the more
+
 
 def critical_event(watch: Watch, now: float) -> str:
     """What of an outage has to be told; "" as long as it is being put right in time."""
@@ -20,9 +22,15 @@ def critical_event(watch: Watch, now: float) -> str:
         return f"not well after {tries}, tried on: {watch.why}"
     if watch.state == "unhealthy" and watch.due is None and not watch.acting:
         return f"unhealthy, {watch.why}"
-    if watch.outage is not None and now >= watch.outage + rules.budget:
+    if watch.outage is not None and now >= late(watch, watch.outage):
         return f"not back within {rules.budget:g} s, {tries} so far: {watch.why}"
     return ""
+
+
+def late(watch: Watch, outage: float) -> float:
+    """When an outage has lasted too long. A last try that fails at once is told as what it is: given up."""
+    rules = watch.rules
+    return outage + rules.budget + (_LAST_TRY if watch.attempts >= rules.attempts and not rules.critical else 0.0)
 
 
 def over(watch: Watch) -> str:
