@@ -132,6 +132,32 @@ def test_f47_a_changed_inventory_touches_only_what_it_changes(stack: Stack) -> N
     left_out(stack, before["gone"], removed)
 
 
+def test_f47_an_edit_is_corrected_while_it_still_starts_and_one_that_failed_is_not_tried_again(stack: Stack) -> None:
+    """Two broken edits, the second while the first still starts: `right` is put right by it, `worse` is broken anew."""
+    for name in ("right", "worse"):
+        stack.tiny(name, f"--body={name}", critical=True, start_timeout=14)
+    stack.tiny("other")
+    started(stack)
+    good = {name: list(stack.services[name]["command"]) for name in ("right", "worse")}
+    for name in good:
+        stack.services[name]["command"] = [*good[name], "--after=900"]
+    stack.write()
+    until(lambda: "restarted with its new definition: right, worse" in events(stack), TAKEN_UP)
+    until(lambda: {body(stack, name) for name in good} == {""}, TAKEN_UP)
+    stack.services["right"]["command"] = good["right"]
+    stack.services["worse"]["command"] = [*good["worse"], "--after=901"]
+    stack.write()
+    until(lambda: all(body(stack, name) == name for name in good), TAKEN_UP)
+    assert "right:" not in alerts(stack), "what was ended by the correction has not failed"
+    assert alerts(stack).count("worse: its new definition is not well") == 1
+    before = {name: pid(stack, name) for name in good}
+    stack.services["other"]["env"] = {"WHAT": "new"}
+    stack.write()
+    until(lambda: "restarted with its new definition: other" in events(stack), TAKEN_UP)
+    until(lambda: reading(stack, "other").get("state") == "up", TAKEN_UP)
+    assert {name: pid(stack, name) for name in good} == before
+
+
 def left_out(stack: Stack, gone: int, removed: dict[str, Any]) -> None:
     """A service that the inventory no longer names: shown, not watched, and no zombie once it ends."""
     assert stack.inv("status", "--json").services["gone"]["pid"] == gone

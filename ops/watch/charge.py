@@ -44,6 +44,7 @@ class Charge:
     rounds: tuple[Round, ...] = ()
     root: Process | None = None
     last: Process | None = None  # the one that was watched last, dead or alive
+    place: float = 0.0  # among all services, from 0 to 1
     wish: Wish = field(default_factory=Wish)
     settled: int = 0
     moment: float | None = None  # when the policy wants to be asked again
@@ -54,7 +55,8 @@ class Charge:
     revived: bool = False  # it was started anew and is not up yet
     since: str = ""  # when it came into its state, ISO 8601
     cpu: tuple[float, float] | None = None  # CPU seconds used, and the moment of that
-    previous: Service | None = None  # the definition before this one, until this one has proved itself
+    previous: Service | None = None  # the last definition that was well, until this one has proved itself
+    refused: Service | None = None  # one that did not, and is not tried again
 
     def next_pause(self) -> float:
         """Seconds until a starting service is asked again."""

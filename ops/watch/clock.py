@@ -38,6 +38,9 @@ class AwakeClock:
         return self.last
 
 
+_AT_A_TIME = 50  # calls until the loop turns to what has come meanwhile
+
+
 class Timers:
     """What is to be called at which moment of the clock; whoever sets one checks itself whether it still holds."""
 
@@ -54,8 +57,8 @@ class Timers:
         return self._heap[0][0] if self._heap else None
 
     def due(self, now: float) -> list[Callable[[float], None]]:
-        """Whatever has come due, to be called; what is set meanwhile waits for the next time."""
-        due = []
-        while self._heap and self._heap[0][0] <= now:
+        """What has come due, to be called, a few at a time: the rest is due at once again."""
+        due: list[Callable[[float], None]] = []
+        while len(due) < _AT_A_TIME and self._heap and self._heap[0][0] <= now:
             due.append(heapq.heappop(self._heap)[2])
         return due

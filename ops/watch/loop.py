@@ -1,22 +1,12 @@
 """The monitor's loop: deaths, probes, timers and news go to the policy; what it decides is carried out by the crew.
 
-Knows: descriptors, timers, which reading comes from where. Must not know: thresholds, counters, how a service is
-ended or launched.
-
-One thread decides; nothing in it waits but `select`. What may take long is done by a crew of threads, which put what
-came of it into `_results` and ring.
+Knows: which reading comes from where. Must not know: thresholds, counters, how a service is ended or launched.
 """
 
 from __future__ import annotations
 
-import collections
-import contextlib
 import functools
 import math
-import os
-import selectors
-import signal
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -29,11 +19,11 @@ from ops.operations import tree
 from ops.operations.revival import Revival, revive
 from ops.operations.site import Site
 from ops.watch.charge import AGAIN, Charge, Round, charge_of
-from ops.watch.clock import AwakeClock, Timers
 from ops.watch.crew import Crew
 from ops.watch.lives import Lives, how
 from ops.watch.news import News
 from ops.watch.policy import Decision, Watch, decide, next_moment
+from ops.watch.reactor import Reactor
 from ops.watch.readings import Acted, Answered, Died, Found, NeedRestarted, Reading, Tick, Wished
 from ops.watch.rounds import Rounds
 from ops.watch.scribe import Scribe
@@ -43,127 +33,54 @@ _DEEDS = 8  # restarts at once
 _CRITICAL_FIRST = 0.25  # seconds that others let a critical one go first which is being brought back
 _FAR = 10.0  # seconds that a timer of the policy is set ahead at most
 _GATHER = 0.01  # seconds between two looks at that
+_ILL_EVERY = 10.0  # seconds between askings of a probe that fails at most, see causes.py
 _SPREAD = 2.0  # seconds over which the first askings of all services are spread
 
 
-class Loop:
-    """Watches the services of one host. `each_second` hears of every second."""
+class Loop(Reactor):
+    """Watches the services of one host."""
 
     def __init__(self, site: Site, scribe: Scribe) -> None:
+        super().__init__()
         self.site = site
         self.scribe = scribe
-        self.clock = AwakeClock()
-        self.timers = Timers()
         self.charges: dict[str, Charge] = {}
         self.news = News(scribe)
         self.sweep_soon = False  # whether the machine is to be looked at before its time
-        self.ending = 0  # the signal that ends it
-        self.each_second: list[Callable[[float], None]] = []
-        self.beat: Callable[[], object] = lambda: None  # shows that it is not stuck
-        self.before_sleep: list[Callable[[], None]] = []
         self.turned: list[Callable[[Charge, Watch], None]] = []  # hears of every change of a state
         self.crew = Crew("deed", _DEEDS, lambda *result: self._put(self._revived, *result))
-        self._results: collections.deque[tuple[Any, ...]] = collections.deque()
-        self._selector = selectors.DefaultSelector()
         self.lives: Lives[Charge | Callable[[], None]] = Lives(self._selector)
-        self._naps = 0
-        self._open()
         self.rounds = Rounds(site, self._selector, self.clock, self.timers, lambda: len(self.charges), self._answered)
-
-    def _open(self) -> None:
-        self.clock.now()
-        self._ear, self._mouth = os.pipe()
-        for end in (self._ear, self._mouth):
-            os.set_blocking(end, False)
-        self.listen(self._ear, self._heard)
-
-    @property
-    def _now(self) -> float:
-        """The moment of this turn."""
-        return self.clock.last
-
-    def listen(self, descriptor: int, call: Callable[[], None]) -> None:
-        """Has it called whenever the descriptor is readable."""
-        self._selector.register(descriptor, selectors.EVENT_READ, lambda _now: call())
 
     # -- turning ----------------------------------------------------------------------------------------------
 
-    def run(self) -> int:
-        """Until a signal ends it; which one."""
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._signalled)
-        signal.set_wakeup_fd(self._mouth, warn_on_full_buffer=False)
-        self._second(self._now)
-        while not self.ending:
-            self.turn()
-        self._let_finish()
-        return self.ending
+    def _urgent(self, events: list[Any]) -> None:
+        """Deaths."""
+        if self.lives.patience is not None or self.lives.rang in events:
+            self._bury()
 
-    def _signalled(self, number: int, _frame: object) -> None:
-        self.ending = number
+    def _advance(self, now: float) -> None:
+        self.rounds.advance(now)
 
-    def turn(self) -> None:
-        """Waits for whatever comes first, and deals with all that has come."""
-        for call in self.before_sleep:
-            call()
-        patience = self._patience()
-        events = self._selector.select(patience)
-        self.clock.now(patience)
-        if self.clock.naps != self._naps:
-            self._naps = self.clock.naps
-            self.news.watch_anew("woke", "it has not run for a while; nothing is judged by that time")
-        if self.lives.patience is not None or any(key.data is self.lives.rang for key, _ in events):
-            self._bury()  # before all else
-        for key, _ in events:
-            self._call(key.data, self._now)
-        for timer in self.timers.due(self._now):
-            self._call(timer, self._now)
-        self._call(self.rounds.advance, self._now)
-        while self._results:
-            self._call(*self._results.popleft())
+    def _longest(self) -> float:
+        due, patience = self.rounds.due, self.lives.patience
+        left = math.inf if due is None else due - self._now
+        return left if patience is None else min(left, patience)
 
-    def _call(self, call: Callable[..., None], *given: Any) -> None:
-        """One thing at a time: when one of them could not look (no descriptor left, say), the others go on, and a sweep
-        sees what it has missed."""
-        try:
-            call(*given)
-        except (OpsError, OSError) as error:
-            self.scribe.event("", "blind", error.seen if isinstance(error, OpsError) else str(error))
-            self.sweep_soon = True
+    def _slept(self) -> None:
+        self.news.watch_anew("woke", "it has not run for a while; nothing is judged by that time")
 
-    def _patience(self) -> float:
-        moments = [moment for moment in (self.rounds.due, self.timers.next()) if moment is not None]
-        left = max(0.0, min(moments, default=self._now + 1.0) - self._now)
-        return left if self.lives.patience is None else min(left, self.lives.patience)
+    def _blind(self, why: str) -> None:
+        self.scribe.event("", "blind", why)
+        self.sweep_soon = True  # that sees what was missed
 
-    def _put(self, call: Callable[..., None], *result: Any) -> None:
-        """From another thread: have this called by the loop."""
-        self._results.append((call, *result))
-        with contextlib.suppress(OSError):  # full: then it is awake anyway
-            os.write(self._mouth, b".")
-
-    def background(self, name: str) -> Callable[[Callable[[], Any], Callable[[Any, BaseException | None], None]], None]:
-        """A thread of its own, for one kind of work: give it a job, and who hears in the loop what came of it."""
-        crew = Crew(name, 1, self._put)
-        return lambda job, hear: crew.hand(hear, job)
-
-    def _heard(self) -> None:
-        with contextlib.suppress(OSError):
-            os.read(self._ear, 4096)
+    def _idle(self) -> bool:
+        """What is being restarted comes up before the monitor goes; a service is not left down half-way."""
+        return self.crew.idle
 
     def _second(self, now: float) -> None:
-        self.timers.at(math.floor(now) + 1.0, self._second)  # the whole ones, on which services are asked, too
-        for call in self.each_second:
-            self._call(call, now)
+        super()._second(now)
         self.news.tick(now)
-
-    def _let_finish(self) -> None:
-        """What is being restarted comes up before the monitor goes; a service is not left down half-way."""
-        until = time.monotonic() + 20.0
-        while not self.crew.idle and time.monotonic() < until:
-            self._selector.select(0.05)
-            self._heard()
-            self.beat()
 
     # -- whom it watches --------------------------------------------------------------------------------------
 
@@ -177,17 +94,17 @@ class Loop:
                 self.lives.watch(charge.root, lambda: None)  # a child of this process: reaped when it ends
             charge.rest()
         self.charges = {one.name: self.charges.get(one.name) or charge_of(one, self._now) for one in services}
+        for index, charge in enumerate(self.charges.values()):
+            charge.place = index / len(self.charges)
         self.news.settle(self.charges, services)
 
     def attach(self, charge: Charge, root: Process) -> bool:
         """Watches this process as the service's; False when it is dead already."""
         self.let_go(charge)
         charge.begin_again()
-        charge.root = charge.last = root
-        if self.lives.watch(root, charge):
-            return True
-        charge.root = None
-        return False
+        charge.root, charge.last = None, root
+        charge.root = root if self.lives.watch(root, charge) else None
+        return charge.root is not None
 
     def let_go(self, charge: Charge) -> None:
         """Watches its process no longer."""
@@ -206,7 +123,7 @@ class Loop:
                 self._call(mourner)
         for charge, words in sorted(dead, key=lambda pair: not pair[0].service.critical):
             charge.rest()
-            # What had not come up yet may have put itself in the background: that is seen by looking.
+            # What was not up yet may have put itself in the background: that is seen by looking.
             self.sweep_soon = self.sweep_soon or charge.watch.state == "starting"
             self._call(self.died, charge, words)
 
@@ -215,7 +132,7 @@ class Loop:
         name = charge.service.name
         try:
             wish = self.site.state.wish(name)
-        except OpsError:  # no descriptor left to read it with: it will be read before anything is started
+        except OpsError:  # no descriptor left: it will be read before anything is started
             self.tell(charge, Died(how, COMMAND_TIME))
             return
         if wish.wanted != charge.watch.wanted:
@@ -228,7 +145,7 @@ class Loop:
 
     def ask_soon(self, charge: Charge, *, spread: bool = False) -> None:
         """Has every probe of it asked: at once, or spread over a while when there are many services."""
-        place = list(self.charges).index(charge.service.name) / len(self.charges) if spread else 0.0
+        place = charge.place if spread else 0.0
         for one in charge.rounds:
             later = place * min(_SPREAD, one.probe.every) + (0.0 if one.probe.restart else AGAIN)
             self.rounds.ask_at(charge, one, self._now + later)
@@ -242,6 +159,8 @@ class Loop:
         excused = any(need.watch.state != "up" for need in needs)
         gating = one.probe.restart
         self.tell(charge, Answered(one.probe.name, reading.ok, reading.detail, gating, not reading.answered, excused))
+        if not reading.ok and one.probe.every > _ILL_EVERY and one.inquiry is None:
+            self.rounds.ask_at(charge, one, min(one.next, self._now + _ILL_EVERY))
 
     # -- decisions --------------------------------------------------------------------------------------------
 
@@ -320,8 +239,8 @@ class Loop:
             revival = Revival("failed", f"{type(error).__name__}: {error}")
         try:
             alive = revival.root is None or self.attach(charge, revival.root)
-        except OpsError as error:  # it cannot be watched now: looked at again in a second, and then found running
-            revival, alive = Revival("other", error.seen, patience=1.0), True
+        except OpsError as error:  # it cannot be watched now: looked at again, and then found running
+            revival, alive = Revival("other", error.seen, patience=AGAIN), True
         self.news.revived(charge, revival)
         self.tell(charge, Acted(revival.result, revival.why, revival.patience))
         if revival.ready:

@@ -9,15 +9,18 @@ file is broken.
 
 from __future__ import annotations
 
+import functools
 import os
 import pickle
 import stat
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 
 from ops.errors import OpsError
-from ops.host import program
+from ops.host import program, spawn
 from ops.memory.last_good import LastGood
+from ops.memory.state import State
 from ops.model import Host, Service, fingerprint
 from ops.operations import environment
 from ops.watch.charge import Charge, Round
@@ -80,7 +83,7 @@ class Promise:
             if charge.watch.attempts > 0 and not charge.watch.acting:  # its program could not even be launched
                 self._go_back(charge)
         if now >= self._next_look and not self._looking and not self._reading:
-            self._looking, self._next_look = True, now + _LOOK_EVERY  # in the thread: a network's file may hang
+            self._looking, self._next_look = True, now + _LOOK_EVERY - 0.5  # in the thread: a network's file may hang
             self._thread(lambda: fingerprint_of(self._path), self._looked)
 
     def _looked(self, found: str | None, _error: BaseException | None) -> None:
@@ -92,12 +95,12 @@ class Promise:
         if found == self._taken or self._reading or now - self._since < SETTLED:
             return
         self._reading, self._taken = True, found
-        self._thread(lambda: read(self._path), self._read)
+        known = {name: charge.service.definition() for name, charge in self._loop.charges.items()}
+        self._thread(functools.partial(_read_and_try, self._path, self._loop.site.state, known), self._read)
 
-    def _read(self, found: tuple[Host, str] | None, error: BaseException | None) -> None:
+    def _read(self, found: tuple[Host, str, str] | None, error: BaseException | None) -> None:
         self._reading = False
-        host, text = found or (None, "")
-        fault = str(error) if host is None else self._obstacle(host)
+        host, text, fault = found or (None, "", str(error))
         if fault != self.fault:
             self._loop.scribe.event("", "inventory", f"not taken up: {fault}" if fault else "right again")
             self._loop.news.changed = True
@@ -107,17 +110,6 @@ class Promise:
             self._since = self._loop.clock.last
         elif host is not None:
             self._take_up(host, text)
-
-    def _obstacle(self, host: Host) -> str:
-        """Why a service that the change touches could not be started; "" when all could."""
-        for service in host.services:
-            charge = self._loop.charges.get(service.name)
-            if charge is None or charge.service.definition() != service.definition():
-                try:
-                    environment.prepare(host, self._loop.site.state, service)
-                except OpsError as error:
-                    return f"{service.name}: {error.seen}"
-        return ""
 
     def _take_up(self, host: Host, text: str) -> None:
         loop = self._loop
@@ -129,6 +121,7 @@ class Promise:
         loop.scribe.settle(host)
         gone = sorted(set(loop.charges) - {service.name for service in host.services})
         new = [service.name for service in host.services if service.name not in loop.charges]
+        spawn.allow_files(4 * len(host.services) + 256)
         loop.take_charge(host.services)
         touched = [service.name for service in host.services if self._redefine(loop.charges[service.name], service)]
         for name in new:
@@ -140,6 +133,19 @@ class Promise:
 
     def _redefine(self, charge: Charge, service: Service) -> bool:
         """Has it watched as it is defined now; whether it has to be restarted for that."""
+        if service == charge.refused:
+            return False
+        charge.refused = None
+        proven = charge.previous or charge.service
+        if not self._watch_as(charge, service):
+            return False
+        # Until the new one is well the last that was stays known, however many edits come in between.
+        charge.previous = proven if proven.definition() != service.definition() else None
+        self._loop.tell(charge, Redefined("its definition has changed"))
+        return True
+
+    def _watch_as(self, charge: Charge, service: Service) -> bool:
+        """Whether its process has to be another one for that."""
         old, charge.service = charge.service, service
         rules, names = rules_of(service), {probe.name for probe in service.probes()}
         doubts = {name: count for name, count in charge.watch.doubts.items() if name in names}
@@ -148,29 +154,41 @@ class Promise:
         if service.probes() != old.probes():
             charge.rest_rounds(tuple(Round(probe) for probe in service.probes()))
             self._loop.ask_soon(charge)
-        if service.definition() == old.definition():
-            return False
-        charge.previous = old
-        self._loop.tell(charge, Redefined("its definition has changed"))
-        return True
+        return service.definition() != old.definition()
 
     def _turned(self, charge: Charge, before: Watch) -> None:
-        """A new definition that is not well by its deadline: the one before it is started again."""
-        if charge.previous is None or charge.watch.state == before.state:
+        """A new definition that is not well by its deadline: the one before it is started again. What ends while a
+        restart is under way (`before.acting`) is ended by that."""
+        state = charge.watch.state
+        if charge.previous is None or state == before.state:
             return
-        if charge.watch.state == "up":
+        if state == "up" and not charge.watch.redefined:
             charge.previous = None
-        elif before.state == "starting" or charge.watch.state == "foreign":
+        elif state == "foreign" or (before.state == "starting" and not before.acting):
             self._go_back(charge)
 
     def _go_back(self, charge: Charge) -> None:
         """Unless it may yet come up."""
         if charge.previous is not None and charge.watch.state in ("down", "unhealthy", "hung", "gave-up", "foreign"):
-            previous, charge.previous = charge.previous, None
+            previous, charge.previous, charge.refused = charge.previous, None, charge.service
             name, why = charge.service.name, charge.watch.why
             self._loop.news.alert(name, f"its new definition is not well ({why}); started again as it was before")
-            self._redefine(charge, previous)
-            charge.previous = None
+            self._watch_as(charge, previous)
+            if not charge.watch.acting:  # else what is about to be started is that
+                self._loop.tell(charge, Redefined("its definition before is started again"))
+
+
+def _read_and_try(path: str, state: State, known: Mapping[str, str]) -> tuple[Host, str, str]:
+    """In the thread: as `read` does, and why a service that the change touches could not be started, or "". `known`:
+    the definitions by name."""
+    host, text = read(path)
+    for service in host.services:
+        if known.get(service.name) != service.definition():
+            try:
+                environment.prepare(host, state, service)
+            except OpsError as error:
+                return host, text, f"{service.name}: {error.seen}"
+    return host, text, ""
 
 
 def fingerprint_of(path: str) -> str:

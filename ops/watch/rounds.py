@@ -17,7 +17,20 @@ from ops.operations.site import Site
 from ops.watch.charge import AGAIN, Charge, Round
 from ops.watch.clock import AwakeClock, Timers
 
+_A_HAIR = 1e-9  # of a period: what was asked at its place is asked again a period later, whatever floats make of it
 _TOGETHER = 10  # services whose askings may fall together in each part of a second
+
+
+def following(started: float, every: float, place: float, count: int) -> float:
+    """When what was asked at `started` is asked again, at most `every` seconds later: each of `count` services at its
+    place (0 to 1) in the period, so that those who were held up together do not stay together. Whole seconds are
+    divided so finely that a few services fall together each time, and with what the loop does every second: an idle
+    monitor is to wake seldom, and never to be busy for long."""
+    parts = 1 + count // _TOGETHER
+    offset = place * every if parts > 1 else 0.0
+    if (every * parts).is_integer():
+        offset = math.floor(offset * parts) / parts
+    return offset + every * math.floor((started - offset) / every + 1.0 + _A_HAIR)
 
 
 class Rounds:
@@ -44,12 +57,6 @@ class Rounds:
         """Has it asked then, and not when it was to be before."""
         one.next = moment
         self._timers.at(moment, functools.partial(self._ask, charge, one, moment))
-
-    def _next(self, started: float, one: Round) -> float:
-        """When it is asked again. Whole seconds are divided so finely that a few services fall together each time, and
-        with what the loop does every second: an idle monitor is to wake seldom, and never to be busy for long."""
-        moment, parts = started + one.probe.every, 1 + self._count() // _TOGETHER
-        return math.floor(moment * parts) / parts if (one.probe.every * parts).is_integer() else moment
 
     @property
     def due(self) -> float | None:
@@ -90,6 +97,10 @@ class Rounds:
             self.ask_at(charge, one, now + AGAIN)  # the monitor slept meanwhile, the service may have, too
             return
         starting = charge.watch.state == "starting" and one.probe.restart
-        self.ask_at(charge, one, now + charge.next_pause() if starting else max(now, self._next(inquiry.started, one)))
+        if starting:
+            self.ask_at(charge, one, now + charge.next_pause())
+        else:
+            again = following(inquiry.started, one.probe.every, charge.place, self._count())
+            self.ask_at(charge, one, max(now, again))
         one.reading = inquiry.reading
         self._answered(charge, one, inquiry.reading)
