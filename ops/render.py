@@ -254,6 +254,13 @@ def _cells(service: ServiceReport) -> list[str | int | None]:
 def _remark(service: ServiceReport) -> str:
     if service.owner:
         return f"port {service.port} is held by {service.owner}"
+    return _drift(service)
+
+
+def _drift(service: ServiceReport) -> str:
+    """How it differs from what the inventory says."""
+    if not service.listed:
+        return f"no longer in the inventory: inv stop --only {service.name}"
     return "definition changed since it started" if service.stale else ""
 
 
@@ -269,7 +276,7 @@ def _checks(service: ServiceReport) -> str:
     said += "".join(f"; {reading.name} could not be asked: {reading.detail}" for reading in unknown)
     if service.wanted != "up":
         said = "; ".join(part for part in (said, f"wanted {service.wanted}") if part)
-    return said + ("; definition changed since it started" if service.stale else "")
+    return "; ".join(part for part in (said, _drift(service)) if part)
 
 
 def _distinct_faults(failed: Sequence[Reading]) -> list[str]:

@@ -167,6 +167,14 @@ def left_out(stack: Stack, gone: int, removed: dict[str, Any]) -> None:
     ended(one)
     until(lambda: not [line for line in process.table().values() if line.ppid == monitor.pid and line.dead])
     assert not re.search(r" gone (down|restart).*", events(stack).split("taken up", 1)[1])
+    left = stack.inv("status", "--json")
+    assert (left.services["gone"]["state"], left.services["gone"]["wanted"]) == ("down", "down")
+    assert "no longer in the inventory: inv stop --only gone" in stack.inv("status").out
+    assert "listening" in stack.ok("tail", "gone", "--no-follow").out
+    refused = stack.inv("restart-one", "gone")
+    assert refused.code == 1
+    assert "gone is no longer in the inventory" in refused.err, str(refused)
+    stack.ok("stop", "--only", "gone")
     assert "gone" not in stack.inv("status", "--json").services
     assert removed["port"] not in {service["port"] for service in stack.services.values()}
 

@@ -16,7 +16,6 @@ from ops.operations.look import (
     HostReport,
     ServiceReport,
     as_watched,
-    present,
     report_of,
     shown,
     sweep_warnings,
@@ -31,7 +30,6 @@ def health(site: Site, only: Sequence[str] = ()) -> HostReport:
     around = Surroundings(site.host, site.state)
     services = shown(site, only)
     seen = [see(site.state, service, around) for service in services]
-    services, seen = present(site, services, seen)
     sights = {sight.service: sight for sight in seen}
     answers = _ask(site, services, sights)
     wishes = site.state.wishes()
@@ -40,9 +38,8 @@ def health(site: Site, only: Sequence[str] = ()) -> HostReport:
     for service in services:
         sight = sights[service.name]
         readings = _with_port(service, sight, answers.get(service.name, ()))
-        wish = wishes.get(service.name)
         state = asking.judge(service, sight, readings)
-        report = report_of(service, sight, wish.wanted if wish else "up")
+        report = report_of(site, service, sight, wishes.get(service.name))
         checked = now() if readings else None
         reports.append(replace(report, state=state, probes=readings, checked_at=checked))
         notes = [*public.warnings(site.host, site.state, service, sight), *_output_warning(sight)]

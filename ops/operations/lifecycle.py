@@ -92,7 +92,7 @@ def _start_one(site: Site, service: Service, look: Look, wish: Wish, *, refresh:
 
 def stop(site: Site, only: Sequence[str] = ()) -> list[Outcome]:
     """Every chosen service down and staying down: its whole tree gone and its port free."""
-    chosen = site.chosen(only) + (() if only else strays(site.host, site.state, Surroundings(site.host, site.state)))
+    chosen = _also_strays(site, only)
     wishes = _wish(site, chosen, up=False)
     looks = look_at(site, chosen, probing=False)
     by_name = {service.name: service for service in chosen}
@@ -109,6 +109,19 @@ def stop(site: Site, only: Sequence[str] = ()) -> list[Outcome]:
         return converge(site, thing)
 
     return in_order(site, list(by_name), dependents(chosen), work)
+
+
+def _also_strays(site: Site, only: Sequence[str]) -> tuple[Service, ...]:
+    """The chosen services, and of those that the inventory no longer names all, or those that are named."""
+    listed = [service.name for service in site.host.services if service.name in only]
+    if only and len(listed) == len(set(only)):
+        return site.chosen(only)
+    others = strays(site.host, site.state, Surroundings(site.host, site.state))
+    if not only:
+        return site.chosen(()) + others
+    named = [service for service in others if service.name in only]
+    rest = [name for name in only if name not in {service.name for service in named}]
+    return (*(site.chosen(rest) if rest else ()), *named)
 
 
 def restart(site: Site, only: Sequence[str] = (), *, refresh: bool = False) -> list[Outcome]:

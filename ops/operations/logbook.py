@@ -24,6 +24,8 @@ def paths(site: Site, name: str) -> dict[str, str]:
     services = {service.name: service for service in site.host.services}
     if name in OWN:
         return {name: site.state.log(name)}
+    if name not in services and name in site.state.recorded():  # no longer in the inventory
+        return {name: site.state.log(name)}
     if name != "all" and name not in services:
         raise unknown_service(name, [*services, *OWN, "all"])
     chosen = services if name == "all" else {name: services[name]}

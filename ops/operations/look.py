@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ops.memory.files import now
+from ops.memory.state import Wish
 from ops.model import Reading, Service, ServiceState, Wanted
 from ops.operations import watched
 from ops.operations.sight import Sight, Surroundings, owners, see, strays
@@ -37,6 +38,7 @@ class ServiceReport:
     probes: tuple[Reading, ...] = ()
     owner: str = ""  # who has its port, when that is somebody else
     needs: tuple[str, ...] = ()
+    listed: bool = True  # whether the inventory still names it
 
     @property
     def well(self) -> bool:
@@ -66,11 +68,8 @@ def status(site: Site, only: Sequence[str] = ()) -> HostReport:
     services = shown(site, only)
     wishes = site.state.wishes()
     sights = [see(site.state, service, around, port=False, whole=False) for service in services]
-    services, sights = present(site, services, sights)
-    reports = [
-        report_of(service, sight, wishes[service.name].wanted if service.name in wishes else "up")
-        for service, sight in zip(services, sights, strict=True)
-    ]
+    pairs = zip(services, sights, strict=True)
+    reports = [report_of(site, service, sight, wishes.get(service.name)) for service, sight in pairs]
     monitor = watched.report(site)
     reports = as_watched(site, reports) if monitor.pid else reports
     warnings = watch_warnings(monitor) + sweep_warnings(monitor)
@@ -107,20 +106,14 @@ def _as_watched(report: ServiceReport, said: Mapping[str, Any] | None) -> Servic
 
 
 def shown(site: Site, only: Sequence[str]) -> tuple[Service, ...]:
-    """The chosen services, and those that run although the inventory no longer names them."""
+    """The chosen services, and those that the inventory no longer names and nobody has stopped."""
     return site.chosen(only) + (() if only else strays(site.host, site.state))
 
 
-def present(
-    site: Site, services: Sequence[Service], sights: Sequence[Sight]
-) -> tuple[tuple[Service, ...], list[Sight]]:
-    """Without those that neither run nor stand in the inventory: nobody wants them, nobody misses them."""
-    known = {service.name for service in site.host.services}
-    pairs = [(one, seen) for one, seen in zip(services, sights, strict=True) if one.name in known or seen.root]
-    return tuple(one for one, _ in pairs), [seen for _, seen in pairs]
-
-
-def report_of(service: Service, sight: Sight, wanted: Wanted) -> ServiceReport:
+def report_of(site: Site, service: Service, sight: Sight, wish: Wish | None) -> ServiceReport:
+    """What is wanted of one that the inventory no longer names is that it is gone."""
+    listed = service in site.host.services
+    wanted: Wanted = (wish.wanted if wish else "up") if listed else "down"
     record = sight.record if sight.record and sight.record.process == sight.root else None
     running = sight.root is not None
     return ServiceReport(
@@ -139,6 +132,7 @@ def report_of(service: Service, sight: Sight, wanted: Wanted) -> ServiceReport:
         checked_at=record.ready_at if record else None,
         owner=owners(sight.strangers) if sight.strangers else "",
         needs=service.needs,
+        listed=listed,
     )
 
 

@@ -76,9 +76,19 @@ class Site:
         names = list(only)
         known = [service.name for service in self.host.services]
         for name in names:
+            if name not in known and name in self.state.recorded():
+                raise _taken_out(name)
             if name not in known:
                 raise unknown_service(name, known)
         return tuple(s for s in self.host.services if not names or s.name in names)
+
+
+def _taken_out(name: str) -> UsageError:
+    return UsageError(
+        f"{name} is no longer in the inventory",
+        wanted="a service that stands there",
+        next=f"to be done with it: inv stop --only {name}    to have it back: put it into the inventory again",
+    )
 
 
 def unknown_service(name: str, known: list[str]) -> UsageError:
