@@ -150,6 +150,9 @@ def headline(report: HostReport, *, asked: bool = True) -> str:
     if unwell:
         names = ", ".join(f"{s.name} {s.state}" + (" (critical)" if s.critical else "") for s in unwell)
         return coloured(f"{report.name}: NOT healthy: {names}", "red")
+    held = [s.name + (" (critical)" if s.critical else "") for s in report.services if s.held_down]
+    if held:
+        return coloured(f"{report.name}: held and not up, by your word: {', '.join(held)}", "yellow")
     stopped = sum(service.wanted == service.state == "down" for service in report.services)
     if stopped and stopped == len(report.services):
         return coloured(f"{report.name}: all {stopped} stopped by command: inv start brings them back", "yellow")
@@ -167,7 +170,8 @@ def status_lines(report: HostReport) -> list[str]:
     lines = [_status_line(*row, widths) for row in zip(report.services, cells, strict=True)]
     warnings = [coloured(f"warning: {warning}", "yellow") for warning in report.warnings]
     end = [*_with_gap(warnings), *_with_gap(advice(report))]
-    return [headline(report, asked=False), "", *lines, *_with_gap(_monitor_lines(report)), *end]
+    remarks = [f"{one.name}: {_remark(one)}" for one in report.services if _remark(one)]
+    return [headline(report, asked=False), "", *lines, *_with_gap(remarks), *_with_gap(_monitor_lines(report)), *end]
 
 
 def _status_cells(service: ServiceReport) -> list[str]:
@@ -191,7 +195,6 @@ def _status_line(service: ServiceReport, cells: Sequence[str], widths: Sequence[
         facts += [pid, *rest, *numbers]
     facts += [f"wanted {service.wanted}"] if service.wanted != "up" else []
     facts += [f"restarts {service.restarts}"] if service.restarts else []
-    facts += [_remark(service)] if _remark(service) else []
     return "  ".join(facts).rstrip()
 
 
@@ -216,7 +219,8 @@ def _monitor_lines(report: HostReport) -> list[str]:
     monitor = report.monitor
     if monitor.state == "up":
         swept = f", last full look at {monitor.last_sweep[11:19]}" if monitor.last_sweep else ""
-        return [f"monitor: {coloured('up', 'green')}, pid {monitor.pid}{swept}"]
+        guard = f", guard {monitor.guard}" if monitor.guard else coloured(", no guard", "yellow")
+        return [f"monitor: {coloured('up', 'green')}, pid {monitor.pid}{guard}{swept}"]
     if monitor.wanted:
         pid = f", pid {monitor.pid}" if monitor.pid else ""
         return [f"monitor: {coloured(monitor.state, 'red')}{pid}: what dies now stays down"]
@@ -252,15 +256,27 @@ def _cells(service: ServiceReport) -> list[str | int | None]:
 
 
 def _remark(service: ServiceReport) -> str:
+    """What has to be known of it besides its state, in one line."""
     if service.owner:
         return f"port {service.port} is held by {service.owner}"
-    return _drift(service)
+    return "; ".join(part for part in (_trouble(service), _drift(service)) if part)
+
+
+def _trouble(service: ServiceReport) -> str:
+    """What the monitor says of its illness, and what it does about it."""
+    if not service.why or service.state == "up":
+        return ""
+    tries = f", restarted {service.tries} times" if service.tries > 1 else ", restarted once" if service.tries else ""
+    again = f", next try at {service.next_try[11:19]}" if service.next_try else ""
+    return service.why + tries + again
 
 
 def _drift(service: ServiceReport) -> str:
     """How it differs from what the inventory says."""
     if not service.listed:
         return f"no longer in the inventory: inv stop --only {service.name}"
+    if service.refused:
+        return "what the inventory says of it now was not well: it runs as it was before"
     return "definition changed since it started" if service.stale else ""
 
 
@@ -276,7 +292,7 @@ def _checks(service: ServiceReport) -> str:
     said += "".join(f"; {reading.name} could not be asked: {reading.detail}" for reading in unknown)
     if service.wanted != "up":
         said = "; ".join(part for part in (said, f"wanted {service.wanted}") if part)
-    return "; ".join(part for part in (said, _drift(service)) if part)
+    return "; ".join(part for part in (said, _trouble(service), _drift(service)) if part)
 
 
 def _distinct_faults(failed: Sequence[Reading]) -> list[str]:

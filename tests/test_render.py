@@ -21,6 +21,7 @@ from ops.face.advice import advice
 from ops.face.progress import Progress
 from ops.model import Outcome, Reading, tally
 from ops.operations.look import HostReport, ServiceReport
+from ops.operations.watched import MonitorReport
 
 
 def service(name: str = "api", state: str = "up", **more: object) -> ServiceReport:
@@ -268,9 +269,45 @@ def test_a_healthy_line_of_status_fits_eighty_columns() -> None:
     assert max(map(len, lines)) <= 80
 
 
-def test_status_names_who_has_the_port_and_what_is_stale() -> None:
-    assert status_of(service(stale=True)).endswith("definition changed since it started")
-    assert status_of(down(owner="pid 7 (nc), user root")).endswith("port 5103 is held by pid 7 (nc), user root")
+SAID = {"why": "died: SIGKILL", "tries": 3, "next_try": "2026-01-01T03:04:05.678+00:00"}
+
+
+@pytest.mark.parametrize(
+    ("seen", "words"),
+    [
+        (service(stale=True), "definition changed since it started"),
+        (down(owner="pid 7 (nc), user root"), "port 5103 is held by pid 7 (nc), user root"),
+        (down(**SAID), "died: SIGKILL, restarted 3 times, next try at 03:04:05"),
+        (down(why="died: exit 1", tries=1), "died: exit 1, restarted once"),
+        (down(wanted="down", listed=False), "no longer in the inventory: inv stop --only api"),
+        (
+            service(stale=True, refused=True),
+            "what the inventory says of it now was not well: it runs as it was before",
+        ),
+    ],
+)
+def test_status_says_below_what_has_to_be_known_besides(seen: ServiceReport, words: str) -> None:
+    assert f"api: {words}" in render.status_lines(report(seen))
+
+
+def test_one_that_is_well_has_no_remark() -> None:
+    assert not [line for line in render.status_lines(report(service(**SAID))) if line.startswith("api:")]
+
+
+def test_what_is_held_and_dead_is_the_first_thing_said() -> None:
+    """It counts as well, as its holder wanted; that it does not run is not to be overlooked for that."""
+    seen = report(service("web"), down("recon", wanted="held", critical=True))
+    assert seen.healthy
+    for lines in (render.status_lines(seen), render.health_lines(seen)):
+        assert lines[0] == "localhost: held and not up, by your word: recon (critical)"
+        assert "next:   inv release recon" in lines
+    assert "held" not in render.headline(report(service(wanted="held")))
+
+
+def test_who_would_bring_the_monitor_back_is_named() -> None:
+    for guard, words in ((7, "monitor: up, pid 5, guard 7"), (None, "monitor: up, pid 5, no guard")):
+        seen = HostReport("localhost", (service(),), MonitorReport("up", 5, guard=guard))
+        assert words in render.status_lines(seen)
 
 
 GOOD = Reading("GET /", True, 0.01, "status 200")

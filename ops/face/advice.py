@@ -18,7 +18,8 @@ def advice(report: HostReport) -> list[str]:
     if report.whole and len(down) == len(report.services) > 1:
         return ["next:   inv start"]
     watch = [] if report.monitor.well else ["next:   inv monitor-start"]
-    return [*[_line(service, report) for service in _needs_first(unwell)], *watch]
+    held = [f"next:   inv release {service.name}" for service in report.services if service.held_down]
+    return [*[_line(service, report) for service in _needs_first(unwell)], *held, *watch]
 
 
 def _needs_first(services: list[ServiceReport]) -> list[ServiceReport]:
@@ -40,6 +41,8 @@ def _line(service: ServiceReport, report: HostReport) -> str:
 
 def _words(service: ServiceReport, *, alone: bool) -> str:
     """`alone`: nothing that it needs can be the cause of a wrong answer. If something can, restarting will not help."""
+    if service.refused:
+        return "correct it in inventory.yaml"
     if service.state == "foreign" or service.owner:
         return f"inv kill-port {service.port} start --only {service.name}"
     if service.state in ("down", "starting", "stopping"):  # start waits for whoever is at it already

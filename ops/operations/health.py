@@ -47,9 +47,17 @@ def health(site: Site, only: Sequence[str] = ()) -> HostReport:
     warnings += public.alerts_warnings(site.host, site.state)
     monitor = watched.report(site)
     warnings += watch_warnings(monitor) + sweep_warnings(monitor)
-    given_up = {one.name: one for one in as_watched(site, reports) if one.state == "gave-up"} if monitor.pid else {}
-    reports = [one if one.state == "up" else given_up.get(one.name, one) for one in reports]
+    if monitor.pid:
+        pairs = zip(reports, as_watched(site, reports), strict=True)
+        reports = [_with_what_the_monitor_knows(asked, said) for asked, said in pairs]
     return HostReport(site.host.name, tuple(reports), monitor, tuple(warnings), whole=not only)
+
+
+def _with_what_the_monitor_knows(asked: ServiceReport, said: ServiceReport) -> ServiceReport:
+    """What was asked just now counts, but for having been given up, which no asking tells."""
+    if asked.state == "up":
+        return replace(asked, refused=said.refused)
+    return said if said.state == "gave-up" else replace(said, state=asked.state, checked_at=asked.checked_at)
 
 
 def _ask(site: Site, services: Sequence[Service], sights: dict[str, Sight]) -> dict[str, tuple[Reading, ...]]:

@@ -39,11 +39,20 @@ class ServiceReport:
     owner: str = ""  # who has its port, when that is somebody else
     needs: tuple[str, ...] = ()
     listed: bool = True  # whether the inventory still names it
+    why: str = ""  # what a living monitor says of its illness
+    next_try: str | None = None  # when that monitor starts it again, ISO 8601
+    tries: int = 0  # how often it has done so since the service was calm last
+    refused: bool = False  # it runs as it was defined before: what the inventory says now was not well
 
     @property
     def well(self) -> bool:
         """Wanted up and up, or not wanted up."""
         return self.wanted != "up" or self.state == "up"
+
+    @property
+    def held_down(self) -> bool:
+        """Held, and not well: nobody brings it back, which is easily forgotten."""
+        return self.wanted == "held" and self.state not in ("up", "starting")
 
 
 @dataclass(frozen=True)
@@ -97,7 +106,11 @@ def _as_watched(report: ServiceReport, said: Mapping[str, Any] | None) -> Servic
         return report
     checked = said.get("checked_at")
     report = replace(report, checked_at=checked) if isinstance(checked, str) else report
+    report = replace(report, refused=said.get("refused") is True)
     state = said.get("state")
+    if report.wanted == "up" and state in ("down", "unhealthy", "hung", "foreign", "gave-up"):
+        report = replace(report, why=str(said.get("why", "")), tries=said.get("restarts", 0))
+        report = replace(report, next_try=said.get("next_try"))
     if state == "gave-up" and report.state != "stopping":
         return replace(report, state="gave-up")
     if report.state == "up" and state in ("unhealthy", "hung"):

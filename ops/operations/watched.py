@@ -24,7 +24,8 @@ _LATE = 5.0  # seconds that a watcher needs to notice and end a silent one
 @dataclass(frozen=True)
 class MonitorReport:
     """The monitor's state, pid and the moment of its last sweep. `wanted` False: stopped by command, or this stack has
-    none. `fault`: why the inventory as it stands does not hold; `blind`: that its sweeps do not come back."""
+    none. `fault`: why the inventory as it stands does not hold; `blind`: that its sweeps do not come back; `guard`: the
+    pid of whoever would bring it back."""
 
     state: ServiceState = "down"
     pid: int | None = None
@@ -32,6 +33,7 @@ class MonitorReport:
     wanted: bool = True
     fault: str = ""
     blind: str = ""
+    guard: int | None = None
 
     @property
     def well(self) -> bool:
@@ -59,7 +61,8 @@ def report(site: Site) -> MonitorReport:
     swept = said.get("swept_at")
     swept = swept if isinstance(swept, str) else None
     fault, blind = (str(said.get(key, "")) for key in ("fault", "blind"))
-    return MonitorReport(_state(post, one), one.pid, swept, wanted, fault, blind)
+    guard = who(post, "guard")
+    return MonitorReport(_state(post, one), one.pid, swept, wanted, fault, blind, guard.pid if guard else None)
 
 
 def _state(post: Watchpost, one: Process) -> ServiceState:

@@ -107,21 +107,24 @@ class Sentry:
                 "swept_at": self._patrol.swept_at,
                 "fault": self._promise.fault,
                 "blind": self._blind,
-                "services": {name: _reading(charge) for name, charge in self._loop.charges.items()},
+                "services": {name: self._reading(charge) for name, charge in self._loop.charges.items()},
                 "alerts": self._loop.news.open_alerts(),
             }
         )
 
-
-def _reading(charge: Charge) -> dict[str, Any]:
-    watch = charge.watch
-    return {
-        "state": watch.state,
-        "since": charge.since,
-        "checked_at": charge.checked_at,
-        "pid": charge.root.pid if charge.root else None,
-        "why": "" if watch.state == "up" else watch.why,
-    }
+    def _reading(self, charge: Charge) -> dict[str, Any]:
+        watch = charge.watch
+        trying = watch.wanted == "up" and watch.due is not None and not watch.acting
+        return {
+            "state": watch.state,
+            "since": charge.since,
+            "checked_at": charge.checked_at,
+            "pid": charge.root.pid if charge.root else None,
+            "why": "" if watch.state == "up" else watch.why,
+            "restarts": max(0, watch.attempts),  # since it was calm last
+            "next_try": stamp(self._loop.clock.last - watch.due) if trying and watch.due else None,
+            "refused": charge.refused is not None,  # what the inventory says of it was tried in vain
+        }
 
 
 def _offset() -> float:
