@@ -228,12 +228,14 @@ def test_check_inventory_warns_of_what_this_machine_lacks(stack: Stack) -> None:
     stack.tiny("good")
     stack.add("no-program", ["definitely-not-there"])
     stack.add("no-folder", ["sleep", "1"], cwd="not/there")
+    stack.ops["alert_command"] = ["./pager"]
     stack.write()
     done = stack.ok("check-inventory", "--json")
     assert set(done.states.values()) == {"ok"}
-    first, second = sorted(done.err.splitlines())
+    third, first, second = sorted(done.err.splitlines())
     assert first.startswith(f"warning: no-folder could not be started here: its folder {stack.folder}/not/there")
     assert "no-program could not be started here: its program 'definitely-not-there' was not found; next: " in second
+    assert third.startswith("warning: alert_command could not be started here: its program './pager' was not found")
     assert not stack.state.exists()
 
 

@@ -273,6 +273,10 @@ def test_an_open_outage_has_no_recovery_time_but_breaks_the_promise_once_it_is_t
     assert figures(past_of([(0, 120)], *story), 0, 120).met_recovery is True
     late = figures(past_of([(0, 121)], *story), 0, 121)
     assert (late.outages, late.recovery_median, late.met_recovery) == (1, None, False)
+    assert late.ongoing == 31
+    assert figures(past_of([(0, 121)], *story), 0, 131).ongoing == 31  # as far as it is known
+    assert figures(past_of([(0, 121)], *story), 0, 999).ongoing is None  # nobody has watched since
+    assert figures(past_of([(0, 130)], *story, Change(125, "up", "up")), 0, 130).ongoing is None
 
 
 def test_a_planned_restart_lowers_the_uptime_and_is_no_outage() -> None:

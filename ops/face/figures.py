@@ -158,9 +158,10 @@ def _outages(kpi: Kpi) -> str:
 
 
 def _recovery(kpi: Kpi) -> str:
-    if kpi.recovery_median is None or kpi.recovery_worst is None:
-        return ""
-    return f"{short(kpi.recovery_median)}, {short(kpi.recovery_worst)}"
+    found = [f"{short(kpi.recovery_median)}"] if kpi.recovery_median is not None else []
+    found += [f"{short(kpi.recovery_worst)}"] if kpi.recovery_worst is not None else []
+    found += [f"down for {short(kpi.ongoing)}"] if kpi.ongoing is not None else []
+    return ", ".join(found)
 
 
 def _restarts(kpi: Kpi) -> str:

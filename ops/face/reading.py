@@ -103,9 +103,15 @@ def _reader_gone() -> bool:
 
 def alerts(lines: int, json: bool) -> int:
     """Prints the last alerts, newest last."""
-    found = reach.alerts(loading.loaded_and_warned(), lines)
+    loaded = loading.loaded_and_warned()
+    found = reach.alerts(loaded, lines)
     if json:
         print(render.mapping_line({"schema": 1, "task": "alerts", "hosts": {LOCALHOST: {"alerts": found}}}))
         return 0
-    print("\n".join(found) if found else "no alerts")
+    if found:
+        print("\n".join(found))
+        return 0
+    print("no alerts so far")
+    if reach.status(loaded, Request("status")).monitor.state != "up":
+        print("No monitor runs, which is who tells of what goes wrong.\n\nnext:   inv monitor-start")
     return 0

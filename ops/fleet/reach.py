@@ -100,7 +100,8 @@ def alerts(inventory: Inventory, lines: int) -> list[str]:
 
 
 def obstacles(inventory: Inventory) -> dict[str, OpsError]:
-    """By service: why it could not be started on this machine (no such program, no such folder). Changes nothing."""
+    """By service: why it could not be started on this machine (no such program, no such folder); the same of the
+    `alert_command`. Changes nothing."""
     from ops.operations import environment
 
     host = here(inventory)
@@ -111,7 +112,8 @@ def obstacles(inventory: Inventory) -> dict[str, OpsError]:
             environment.prepare(host, state, service)
         except OpsError as error:
             found[service.name] = error
-    return found
+    lacking = environment.missing_program(host, host.stack.alert_command)
+    return {**found, "alert_command": lacking} if lacking else found
 
 
 def watcher(inventory: Inventory) -> list[str]:

@@ -36,6 +36,7 @@ from itertools import pairwise
 
 from ops.memory.history_past import Change, Event, Past, Use
 
+_FRESH = 15.0  # seconds; a living monitor says every 10 that it watches
 PROMISED_UPTIME = 99.9  # percent
 _WITHOUT_REASON = "no reason given"
 
@@ -51,6 +52,7 @@ class Kpi:
     outages: int
     recovery_median: float | None
     recovery_worst: float | None
+    ongoing: float | None  # of the outage that has not ended at the end of the window, so far
     restarts: int
     reasons: Mapping[str, int]
     response_p50: float | None
@@ -107,6 +109,10 @@ class _Spell:
     def seconds(self) -> float:
         return self.last_seen - self.begin
 
+    def is_open(self, until: float) -> bool:
+        """Whether it had not ended when the monitor told last that it watches."""
+        return not self.recovered and until - self.last_seen <= _FRESH
+
 
 @dataclass
 class _Times:
@@ -162,6 +168,7 @@ def _kpi(past: Past, name: str, budget: float, since: float, until: float, reaso
         outages=len(outages),
         recovery_median=_median(recoveries),
         recovery_worst=recoveries[-1] if recoveries else None,
+        ongoing=next((one.seconds for one in outages if one.is_open(until)), None),
         restarts=sum(reasons.values()),
         reasons=reasons,
         response_p50=p50,

@@ -12,10 +12,10 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ops.errors import SpawnError
+from ops.errors import OpsError, SpawnError
 from ops.host import process
 from ops.host.spawn import Launch
 from ops.memory.state import State
@@ -110,6 +110,16 @@ def _resolve(word: str, cwd: str, kept: Mapping[str, Any], service: Service) -> 
             next=f"install it, or from a shell that finds it: inv start --only {service.name} --refresh-env",
         )
     return os.path.join(cwd, found)
+
+
+def missing_program(host: Host, command: Sequence[str]) -> OpsError | None:
+    """Why a program that the monitor is to run beside the services could not be run; None when it could, or is none."""
+    if not command:
+        return None
+    path = os.path.join(host.root, os.path.expanduser(command[0]))
+    if _executable(path) if "/" in command[0] else _which(command[0], capture()["PATH"]):
+        return None
+    return OpsError(f"its program {command[0]!r} was not found", next="install it, or correct `ops.alert_command`")
 
 
 def _which(word: str, path: str) -> str | None:

@@ -103,7 +103,8 @@ class Scribe:
         kind = "alert" if telling.severity == "critical" else "resolved"
         self.event(telling.service, kind, telling.text)
         stack = self._host.stack.name
-        following = f"inv tail {telling.service}" if telling.service and kind == "alert" else ""
+        following = f"inv tail {telling.service}" if telling.service else "inv health"
+        following = following if kind == "alert" else ""
         alert = alerts.Alert(now(), telling.severity, stack, telling.service, telling.text, telling.key, following)
         settings = alerts.settings_of(self._host, self._state)
         # The log first, by the thread that is waited for in the end: a program that hangs must not keep it.
