@@ -25,7 +25,7 @@ from ops.memory.state import State
 from ops.model import Host, Outcome, Service, Stack
 from ops.operations import logbook
 from ops.operations.site import Site
-from ops.watch.alerts import CHANNELS, Alert, Channel, Settings, deliver, settings_of
+from ops.watch.alerts import CHANNELS, Alert, Channel, Settings, deliver, logged, settings_of
 from tests.waiting import until
 
 ALERT = Alert(
@@ -83,6 +83,27 @@ def test_the_log_has_one_line_for_an_alert_and_one_when_it_is_resolved(settings:
         "2026-11-23T21:10:11.123+00:00 CRITICAL settlepaisa: 2 of 5 services down",
     ]
     assert os.stat(settings.alerts_log).st_mode & 0o777 == 0o600
+
+
+def test_f13_what_a_monitor_said_last_is_read_out_of_the_log(settings: Settings) -> None:
+    path = settings.alerts_log
+    assert logged(path, "settlepaisa", ALERT.at, 30) == {}
+    for alert in (
+        replace(ALERT, at="2026-11-23T21:09:00.000+00:00", service="old"),
+        replace(ALERT, at="2026-11-23T22:10:00.000+01:00", service="bank-api"),
+        replace(ALERT, service="", text="3 services failed at once: a, b, c"),
+        replace(ALERT, stack="another"),
+        replace(ALERT, service="pg-api", text="inv start failed: exit 1"),
+        replace(ALERT, severity="resolved", service="bank-api", text="well again: after 3 s"),
+        ALERT,
+    ):
+        assert deliver(alert, settings) == []
+    with open(path, "ab") as file:
+        file.write(b"\xff not a line of ours\n2026-11-23 CRITICAL settlepaisa when: ?\n")
+    seen = {"bank-api": "resolved", "": "critical", "recon-api": "critical"}
+    assert logged(path, "settlepaisa", ALERT.at, 30) == seen
+    assert logged(path, "settlepaisa", ALERT.at, 300) == {"old": "critical", **seen}
+    assert logged(path, "settlepaisa", "", 30) == {}
 
 
 def test_alerts_of_the_monitor_and_of_commands_look_alike_and_are_found_at_the_public_path(tmp_path: Path) -> None:

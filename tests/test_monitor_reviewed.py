@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from ops.memory.files import read_json
 from ops.model import Process
 from tests.stack import Stack
 from tests.waiting import until
-from tests.watch import PATIENCE, back, critical, kpi, root, watched
+from tests.watch import PATIENCE, back, critical, kpi, resolved, root, watched
 
 mounts = pytest.mark.skipif(
     not sys.platform.startswith("linux") or os.geteuid() != 0, reason="mounting a tmpfs needs root on Linux"
@@ -101,6 +102,23 @@ def test_f21_a_lock_held_by_a_command_is_waited_for_and_counted_as_one_outage(st
     assert len(critical(stack)) == 1
 
 
+def test_f13_one_that_died_between_telling_and_saying_that_it_told_is_not_repeated(stack: Stack) -> None:
+    mode = stack.folder / "mode"
+    stack.tiny("api", f"--mode={mode}", health=[{"http": "/", "every": 1, "timeout": 1, "restart": False}])
+    watched(stack)
+    mode.write_text("500")
+    until(lambda: critical(stack), PATIENCE)
+    stack.ok("monitor-stop")
+    path = stack.state / "readings.json"
+    left = read_json(str(path))
+    path.write_text(json.dumps({**left, "alerts": {"told": [], "failed": []}}))
+    stack.ok("monitor-start")
+    until(lambda: read_json(str(path)).get("alerts", {}).get("told") == ["api"], PATIENCE)
+    mode.unlink()
+    until(lambda: resolved(stack), PATIENCE)
+    assert len(critical(stack)) == 1
+
+
 def test_law_10_what_was_told_is_resolved_by_the_next_monitor(stack: Stack) -> None:
     mode = stack.folder / "mode"
     stack.tiny("api", f"--mode={mode}", health=[{"http": "/", "every": 1, "timeout": 1, "restart": False}])
@@ -110,6 +128,5 @@ def test_law_10_what_was_told_is_resolved_by_the_next_monitor(stack: Stack) -> N
     monitor = stack.watcher()
     process.send(monitor, signal.SIGKILL)
     mode.unlink()
-    log = stack.state / "logs" / "alerts.log"
-    until(lambda: "RESOLVED" in log.read_text(), PATIENCE)
+    until(lambda: resolved(stack), PATIENCE)
     assert len(critical(stack)) == 1

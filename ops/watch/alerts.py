@@ -8,8 +8,11 @@ runs any program with the alert as a JSON document on its standard input.
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -24,6 +27,11 @@ from ops.operations import environment, public
 
 Severity = Literal["critical", "resolved"]
 
+# As `log` writes it, but for `inv start failed: ...`, which is logbook's.
+_WHOM = r"(?P<stack>[^\s:]+)(?: (?P<service>[^\s:]+))?"
+_LINE = re.compile(rf"(?P<at>\S+) (?P<severity>CRITICAL|RESOLVED) {_WHOM}: (?!inv )")
+_LINES = 500  # of the log that are looked through
+_NEVER = datetime.datetime.min.replace(tzinfo=datetime.timezone.utc)
 _SPARE = 1.0  # seconds that a channel gets beyond its timeout, to end what it had to break off
 
 
@@ -116,6 +124,30 @@ def log(alert: Alert, settings: Settings) -> str:
     except OSError as error:
         return f"{settings.alerts_log}: {error.strerror}"
     return "; ".join(settings.mend())
+
+
+def logged(path: str, stack: str, at: str, before: float) -> dict[str, Severity]:
+    """By service ("" is the whole stack): what a monitor has last said of it in the alerts log since some seconds
+    before a moment (ISO 8601; nothing when it is none). A command's own lines, of what it could not do, are no part
+    of that."""
+    from ops.host import logs
+
+    begin = _moment(at)
+    lines = [] if begin == _NEVER else logs.last_lines(path, _LINES)[0]
+    found: dict[str, Severity] = {}
+    for line in lines:
+        fields = _LINE.match(logs.plain(line))
+        if fields and fields["stack"] == stack and (begin - _moment(fields["at"])).total_seconds() <= before:
+            found[fields["service"] or ""] = "critical" if fields["severity"] == "CRITICAL" else "resolved"
+    return found
+
+
+def _moment(text: str) -> datetime.datetime:
+    with contextlib.suppress(ValueError):
+        moment = datetime.datetime.fromisoformat(text)
+        if moment.tzinfo is not None:
+            return moment
+    return _NEVER
 
 
 @channel

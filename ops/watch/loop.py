@@ -46,6 +46,7 @@ class Loop(Reactor):
         self.scribe = scribe
         self.charges: dict[str, Charge] = {}
         self.news = News(scribe)
+        scribe.written_down = lambda telling: self._put(self.news.written_down, telling)
         self.sweep_soon = False  # whether the machine is to be looked at before its time
         self.turned: list[Callable[[Charge, Watch], None]] = []  # hears of every change of a state
         self.crew = Crew("deed", _DEEDS, lambda *result: self._put(self._revived, *result))

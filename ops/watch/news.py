@@ -26,6 +26,7 @@ class News:
         self._scribe = scribe
         self._causes = Causes({})
         self._charges: Mapping[str, Charge] = {}
+        self._written: set[str] = set()  # whose alert is in the alerts log, and not yet its end
 
     def settle(self, charges: Mapping[str, Charge], services: Sequence[Service]) -> None:
         """These are watched from now on."""
@@ -75,12 +76,27 @@ class News:
             self._scribe.event(charge.service.name, "not-started", revival.why)
 
     def open_alerts(self) -> dict[str, list[str]]:
-        """What was told and is not over, for the next monitor."""
-        return self._causes.memory()
+        """What stands in the alerts log and is not over, for the next monitor: what is still on its way there is told
+        by that one. "" stands for what failed at once, which are `failed`."""
+        return {"told": sorted(self._written), "failed": self._causes.memory()["failed"]}
 
-    def recall(self, memory: object, now: float) -> None:
-        """What the monitor before has told."""
-        for name in self._causes.recall(memory):
+    def written_down(self, telling: Telling) -> None:
+        """It stands in the alerts log."""
+        self.changed = True
+        if telling.severity == "critical":
+            self._written.add(telling.service)
+        else:
+            self._written.discard(telling.service)
+
+    def recall(self, memory: object, logged: Mapping[str, str], now: float) -> None:
+        """What the monitor before has told, as it published; and by service what the alerts log says of that time,
+        which is right where the two differ: it may have died between the one and the other."""
+        said = memory if isinstance(memory, dict) else {}
+        written = {one for one in said.get("told", ()) if isinstance(one, str)}
+        written -= {name for name, severity in logged.items() if severity == "resolved"}
+        self._written = written | {name for name, severity in logged.items() if severity == "critical"}
+        failed = said.get("failed", ()) if "" in self._written else ()
+        for name in self._causes.recall({"told": sorted(self._written - {""}), "failed": failed}):
             charge = self._charges.get(name)
             if charge is None:
                 self.resolved(name, "no longer in the inventory")
@@ -117,6 +133,5 @@ class News:
         self._scribe.state(name, watch.state, watch.wanted, planned=planned, why=watch.why, at=since)
 
     def _say(self, tellings: Sequence[Telling]) -> None:
-        self.changed = self.changed or bool(tellings)  # what is told the next monitor has to know
         for telling in tellings:
             self._scribe.tell(telling)

@@ -40,6 +40,7 @@ class Scribe:
     """Hands what happened to a thread that writes. No method waits or raises."""
 
     def __init__(self, host: Host, state: State, echo: Echo | None = None) -> None:
+        self.written_down: Callable[[Telling], None] = lambda telling: None  # told by the thread, of the alerts log
         self._host = host
         self._state = state
         self._echo = echo
@@ -107,8 +108,13 @@ class Scribe:
         following = following if kind == "alert" else ""
         alert = alerts.Alert(now(), telling.severity, stack, telling.service, telling.text, telling.key, following)
         settings = alerts.settings_of(self._host, self._state)
+
+        def write() -> None:
+            self._delivered(alerts.deliver(alert, settings, ["log"]), None)
+            self.written_down(telling)
+
         # The log first, by the thread that is waited for in the end: a program that hangs must not keep it.
-        self._put(lambda: self._delivered(alerts.deliver(alert, settings, ["log"]), None))
+        self._put(write)
         others = alerts.CHANNELS.keys() - {"log"}
         self._herald.hand(None, lambda: alerts.deliver(alert, settings, others))
 

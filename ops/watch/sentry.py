@@ -14,6 +14,7 @@ from ops.host import process
 from ops.memory.files import now as stamp
 from ops.memory.watchpost import Watchpost
 from ops.model import Process
+from ops.watch import alerts
 from ops.watch.charge import Charge
 from ops.watch.guard import PERIOD, Care
 from ops.watch.loop import Loop
@@ -43,7 +44,7 @@ class Sentry:
         loop.each_second.append(self._each_second)
         loop.before_sleep.append(self._publish)
         loop.beat = self._post.beat
-        loop.news.recall(self._post.readings().get("alerts"), loop.clock.last)
+        self._recall()
 
     def sign_on(self) -> None:
         """From now on commands find it."""
@@ -54,6 +55,12 @@ class Sentry:
         bell = self._post.bell()
         if bell is not None:
             self._loop.listen(bell, lambda: self._rung(bell))
+
+    def _recall(self) -> None:
+        """What the monitor before has told; for as long as what it published may lag behind, the alerts log knows."""
+        said, state, stack = self._post.readings(), self._loop.site.state, self._loop.site.host.stack.name
+        logged = alerts.logged(state.log("alerts"), stack, str(said.get("at", "")), 3 * _PUBLISH_EVERY)
+        self._loop.news.recall(said.get("alerts"), logged, self._loop.clock.last)
 
     def _rung(self, bell: int) -> None:
         with contextlib.suppress(OSError):
