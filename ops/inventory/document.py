@@ -48,6 +48,9 @@ _PLAIN_WORDS = {
 }
 
 
+_TOO_DEEP = ("lists and mappings nested too deeply", f"at most {DEEPEST} levels")
+
+
 class _Unreadable(Exception):
     """Reading cannot go on; the mistake is already told."""
 
@@ -87,6 +90,9 @@ def _unprintable(text: str, mistakes: Mistakes) -> None:
 def _syntax(error: yaml.MarkedYAMLError, mistakes: Mistakes) -> None:
     mark = error.problem_mark or error.context_mark
     problem = error.problem or "not YAML"
+    if "maximum nesting depth" in problem:  # newer builds of libyaml read ahead, with a limit of their own
+        mistakes.add(mark.line + 1 if mark else 1, "", *_TOO_DEEP)
+        return
     words = next((words for sign, words in _PLAIN_WORDS.items() if sign in problem), problem)
     begun = error.context_mark
     since = f" (in what begins on line {begun.line + 1})" if begun and mark and begun.line != mark.line else ""
@@ -255,7 +261,7 @@ class _Builder:
         self._mistakes.add(event.start_mark.line + 1, "", f"the tag {tag}", allowed)
 
     def _too_deep(self, event: Any) -> NoReturn:
-        self._stop(event.start_mark.line + 1, "lists and mappings nested too deeply", f"at most {DEEPEST} levels")
+        self._stop(event.start_mark.line + 1, *_TOO_DEEP)
 
     def _too_big(self, event: Any) -> NoReturn:
         self._stop(event.start_mark.line + 1, "too many values, aliases expanded", f"at most {MOST_NODES}")
