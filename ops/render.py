@@ -10,29 +10,22 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from ops.face.advice import advice
+from ops.face.colour import coloured
+from ops.face.watcher import monitor_lines
 from ops.model import SCHEMA, Outcome, Reading, tally
 
 if TYPE_CHECKING:
     from ops.operations.look import HostReport, ServiceReport
 
-_COLOURS = {"green": "32", "yellow": "33", "red": "31", "cyan": "36", "dim": "2", "bold": "1"}
 _OUTCOME_COLOURS = {"ok": "green", "changed": "yellow", "failed": "red", "skipped": "cyan", "unreachable": "red"}
 _STATE_COLOURS = {"up": "green", "starting": "yellow", "stopping": "yellow", "down": "red", "unknown": "yellow"}
 _NAME_COLOURS = ("36", "35", "34", "33", "32", "31")
 _ESCAPES = re.compile("\033\\[[0-9;]*m")
 _PIPE_WIDTH = 100  # columns
 _LEAST_ROOM = 10  # columns for the checks, however narrow the terminal
-
-
-def coloured(text: str, colour: str, stream: IO[str] | None = None) -> str:
-    """The text in a colour when the stream (standard output by default) is a terminal that wants colours."""
-    stream = stream or sys.stdout
-    if not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
-        return text
-    return f"\033[{_COLOURS.get(colour, colour)}m{text}\033[0m"
 
 
 # -- outcomes ------------------------------------------------------------------------------------------------
@@ -171,7 +164,14 @@ def status_lines(report: HostReport) -> list[str]:
     warnings = [coloured(f"warning: {warning}", "yellow") for warning in report.warnings]
     end = [*_with_gap(warnings), *_with_gap(advice(report))]
     remarks = [f"{one.name}: {_remark(one)}" for one in report.services if _remark(one)]
-    return [headline(report, asked=False), "", *lines, *_with_gap(remarks), *_with_gap(_monitor_lines(report)), *end]
+    return [
+        headline(report, asked=False),
+        "",
+        *lines,
+        *_with_gap(remarks),
+        *_with_gap(monitor_lines(report.monitor)),
+        *end,
+    ]
 
 
 def _status_cells(service: ServiceReport) -> list[str]:
@@ -210,21 +210,8 @@ def health_lines(report: HostReport) -> list[str]:
     pairs = zip(report.services, checks, told, strict=True)
     whole = [f"{service.name}: {text}" for service, text, shown in pairs if text != shown]
     warnings = [coloured(f"warning: {warning}", "yellow") for warning in report.warnings]
-    end = [*_with_gap(_monitor_lines(report)), *_with_gap(warnings), *_with_gap(advice(report))]
+    end = [*_with_gap(monitor_lines(report.monitor)), *_with_gap(warnings), *_with_gap(advice(report))]
     return [headline(report), "", *lines, *_with_gap(whole), *end]
-
-
-def _monitor_lines(report: HostReport) -> list[str]:
-    """Whether what dies comes back by itself."""
-    monitor = report.monitor
-    if monitor.state == "up":
-        swept = f", last full look at {monitor.last_sweep[11:19]}" if monitor.last_sweep else ""
-        guard = f", guard {monitor.guard}" if monitor.guard else coloured(", no guard", "yellow")
-        return [f"monitor: {coloured('up', 'green')}, pid {monitor.pid}{guard}{swept}"]
-    if monitor.wanted:
-        pid = f", pid {monitor.pid}" if monitor.pid else ""
-        return [f"monitor: {coloured(monitor.state, 'red')}{pid}: what dies now stays down"]
-    return ["monitor: none (stopped by command): what dies stays down"] if not monitor.pid else []
 
 
 def _with_gap(lines: list[str]) -> list[str]:

@@ -116,6 +116,7 @@ class World:
         after = spell[-1] + 1
         return (
             len(spell) == after - spell[0]  # nothing in it was missed
+            and (spell[0] == 0 or self.seconds[spell[0] - 1].known)  # nor its beginning
             and after < until
             and self.seconds[after].known
             and self.seconds[after].change.state == "up"

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from ops import render
 from ops.face.advice import advice
+from ops.face.colour import coloured
 from ops.face.progress import Progress
 from ops.model import Outcome, Reading, tally
 from ops.operations.look import HostReport, ServiceReport
@@ -113,8 +114,8 @@ def test_sizes(amount: int | None, words: str | None) -> None:
 def test_colours_are_for_terminals_only(terminal: IO[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    assert render.coloured("up", "green", terminal) == "\033[32mup\033[0m"
-    assert render.coloured("up", "green", io.StringIO()) == "up"
+    assert coloured("up", "green", terminal) == "\033[32mup\033[0m"
+    assert coloured("up", "green", io.StringIO()) == "up"
 
 
 @pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
@@ -123,7 +124,7 @@ def test_a_terminal_that_wants_no_colours(
 ) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv(name, value)
-    assert render.coloured("up", "green", terminal) == "up"
+    assert coloured("up", "green", terminal) == "up"
 
 
 # -- outcomes --------------------------------------------------------------------------------------------------------

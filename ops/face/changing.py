@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from ops import inventory, render
 from ops.errors import Interrupted, OpsError
+from ops.face.colour import coloured
 from ops.face.progress import Progress
 from ops.fleet import reach
 from ops.model import Inventory, Outcome
@@ -101,7 +102,7 @@ class _Shown:
         if self.json:
             self.say([render.outcome_document(self._request.task, self._request.check, outcomes)])
         for note in notes:
-            self.remark(render.coloured(f"note: {note}", "yellow", sys.stderr))
+            self.remark(coloured(f"note: {note}", "yellow", sys.stderr))
 
     def recap(self, outcomes: list[Outcome]) -> None:
         if self.json:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 
 from ops import inventory, render
+from ops.face.colour import coloured
 from ops.fleet import reach
 from ops.model import Outcome, Service
 
@@ -29,7 +30,7 @@ def check_inventory(json: bool) -> int:
     for name, error in reach.obstacles(loaded).items():
         next_line = f"; next: {error.next}" if error.next else ""
         warning = f"warning: {name} could not be started here: {error.seen}{next_line}"
-        print(render.coloured(warning, "yellow", sys.stderr), file=sys.stderr)
+        print(coloured(warning, "yellow", sys.stderr), file=sys.stderr)
     return 2 if any(outcome.state == "failed" for outcome in outcomes) else 0
 
 

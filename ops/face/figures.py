@@ -13,6 +13,7 @@ from decimal import ROUND_DOWN, Decimal
 from typing import TYPE_CHECKING, Any
 
 from ops import render
+from ops.face.colour import coloured
 from ops.memory.kpi import PROMISED_UPTIME
 from ops.model import SCHEMA
 
@@ -68,6 +69,7 @@ def headline(report: WindowReport) -> str:
     open_ones = [kpi.name for kpi in report.kpis if kpi.met_uptime is None]
     if missed:
         colour, told = "red", f"{wanted} NOT met: {', '.join(missed)}"
+        told += f" (in the {long(_watched(report))} watched)" if _partly_unknown(report) else ""
     elif len(open_ones) == len(report.kpis):
         why = "nothing was watched" if _partly_unknown(report) else "stopped by command all the time"
         colour, told = "yellow", f"{wanted}: not known, {why}"
@@ -77,7 +79,7 @@ def headline(report: WindowReport) -> str:
         count = len(report.kpis)
         colour, told = "green", f"{wanted} met by {report.kpis[0].name if count == 1 else f'all {count} services'}"
         told += ", as far as watched" if _partly_unknown(report) else ""
-    return render.coloured(f"{report.stack}: {told}", colour)
+    return coloured(f"{report.stack}: {told}", colour)
 
 
 def _misses(kpi: Kpi, budget: float) -> list[str]:
@@ -85,8 +87,13 @@ def _misses(kpi: Kpi, budget: float) -> list[str]:
     found = [f"{percent(kpi.uptime_percent)} %"] if kpi.met_uptime is False else []
     if kpi.met_recovery is False:
         worst = kpi.recovery_worst or 0.0
-        found.append(short(worst) if worst > budget else f"down over {budget:g} s")
+        found.append(short(worst) if worst > budget else f"{_ill(kpi)} over {budget:g} s")
     return found
+
+
+def _ill(kpi: Kpi) -> str:
+    """What people call the state of its outage."""
+    return kpi.ongoing_state if kpi.ongoing_state in ("unhealthy", "hung") else "down"
 
 
 def _window(report: WindowReport) -> list[str]:
@@ -100,6 +107,11 @@ def _window(report: WindowReport) -> list[str]:
 
 def _partly_unknown(report: WindowReport) -> bool:
     return any(kpi.unknown_seconds >= 1 for kpi in report.kpis)
+
+
+def _watched(report: WindowReport) -> float:
+    """Seconds of the window that were watched, of the service that was for longest."""
+    return max((kpi.watched_seconds for kpi in report.kpis), default=0.0)
 
 
 def _unknown_to_all(report: WindowReport) -> float:
@@ -122,8 +134,8 @@ def _tables(kpis: Sequence[Kpi]) -> list[str]:
 def _layout(kpis: Sequence[Kpi], *, divided: bool, reasons: bool) -> tuple[list[str], int]:
     restarts = _restarts_and_why if reasons else _restarts
     unknown: list[Column] = [("unknown", _unknown)] if _differ(kpi.unknown_seconds for kpi in kpis) else []
-    kept: list[Column] = [("uptime %", _uptime), *unknown, ("outages", _outages), ("recovery, worst", _recovery)]
-    kept += [("restarts", restarts)]
+    kept: list[Column] = [("uptime %", _uptime), *unknown, ("outages", _outages)]
+    kept += [("recovery, worst", _recovery), ("restarts", restarts)]
     use: list[Column] = [("p50, p95, p99 ms", _response), ("cpu %", _cpu), ("memory", _memory), ("met", _met)]
     groups = [kept, use] if divided else [kept + use]
     tables = [_table(kpis, group) for group in groups]
@@ -160,7 +172,7 @@ def _outages(kpi: Kpi) -> str:
 def _recovery(kpi: Kpi) -> str:
     found = [f"{short(kpi.recovery_median)}"] if kpi.recovery_median is not None else []
     found += [f"{short(kpi.recovery_worst)}"] if kpi.recovery_worst is not None else []
-    found += [f"down for {short(kpi.ongoing)}"] if kpi.ongoing is not None else []
+    found += [f"{_ill(kpi)} for {short(kpi.ongoing)}"] if kpi.ongoing is not None else []
     return ", ".join(found)
 
 
@@ -189,8 +201,8 @@ def _memory(kpi: Kpi) -> str:
 def _met(kpi: Kpi) -> str:
     missed = [word for word, met in (("uptime", kpi.met_uptime), ("recovery", kpi.met_recovery)) if met is False]
     if missed:
-        return render.coloured(f"no: {', '.join(missed)}", "red")
-    return "" if kpi.met_uptime is None else render.coloured("yes", "green")
+        return coloured(f"no: {', '.join(missed)}", "red")
+    return "" if kpi.met_uptime is None else coloured("yes", "green")
 
 
 # -- small words -----------------------------------------------------------------------------------------------

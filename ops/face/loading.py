@@ -11,8 +11,9 @@ import os
 import sys
 from dataclasses import dataclass
 
-from ops import inventory, render
+from ops import inventory
 from ops.errors import InventoryError
+from ops.face.colour import coloured
 from ops.fleet import reach
 from ops.inventory.place import VARIABLE
 from ops.model import Inventory
@@ -60,4 +61,4 @@ def _warning(error: InventoryError, read_at: str) -> tuple[str, ...]:
     lines = [f"    {mistake}" for mistake in error.mistakes[:_MOST]]
     lines += [f"    ... and {more} more"] if more > 0 else []
     lines += [f"  used:   the last good inventory, of {read_at}", "  next:   inv check-inventory"]
-    return (render.coloured(f"warning: {error.seen}", "yellow", sys.stderr), *lines)
+    return (coloured(f"warning: {error.seen}", "yellow", sys.stderr), *lines)

@@ -111,7 +111,7 @@ def alerts(lines: int, json: bool) -> int:
     if found:
         print("\n".join(found))
         return 0
-    print("no alerts so far")
+    print("no alerts so far (what was back in time is none: inv report, inv tail monitor)")
     if reach.status(loaded, Request("status")).monitor.state != "up":
         print("No monitor runs, which is who tells of what goes wrong.\n\nnext:   inv monitor-start")
     return 0

@@ -19,6 +19,7 @@ import pwd
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -60,6 +61,12 @@ class Entry:
     @property
     def stopped(self) -> bool:
         return self.state in "Tt"
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was born."""
+        now = time.clock_gettime(time.CLOCK_BOOTTIME) if LINUX else time.time()
+        return max(0.0, now - self.birth)
 
     def process(self) -> Process:
         return Process(self.pid, self.birth, boot_id())

@@ -16,6 +16,7 @@ Over a window [since, until], for one service:
   service, lower the uptime but are no outage.
 - Across a gap (time not known) a spell goes on if the state behind it is the one before it: one outage. Is it another,
   the outage ended nobody knows when, and a spell behind the gap is a new one. Either way it has no recovery time.
+- One that was there already when the watching began has begun nobody knows when, and has no recovery time either.
 - A **recovery time** runs from the true beginning of the outage, before `since` too, to the moment when the service
   was up. An outage that ends because the service is no longer wanted `up` has none, nor has one that is still open.
 - `outages` counts those that reach into the window; `recovery_median` and `recovery_worst` are of these.
@@ -29,6 +30,7 @@ Over a window [since, until], for one service:
 from __future__ import annotations
 
 import math
+import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,6 +40,7 @@ from ops.memory.history_past import Change, Event, Past, Use
 
 _FRESH = 15.0  # seconds; a living monitor says every 10 that it watches
 PROMISED_UPTIME = 99.9  # percent
+_TAKEN = re.compile(r"^its port is held by .*")  # by whom is another one each time
 _WITHOUT_REASON = "no reason given"
 
 
@@ -53,6 +56,7 @@ class Kpi:
     recovery_median: float | None
     recovery_worst: float | None
     ongoing: float | None  # of the outage that has not ended at the end of the window, so far
+    ongoing_state: str  # what the service is in that outage; "" when there is none
     restarts: int
     reasons: Mapping[str, int]
     response_p50: float | None
@@ -146,7 +150,7 @@ def _reasons(events: Iterable[Event], since: float, until: float) -> dict[str, d
     counts: dict[str, dict[str, int]] = {}
     for event in events:
         if event.kind == "restart" and since <= event.at <= until:
-            reason = event.detail.partition(":")[0].strip() or _WITHOUT_REASON
+            reason = _TAKEN.sub("port taken", event.detail).partition(":")[0].strip() or _WITHOUT_REASON
             of_service = counts.setdefault(event.service, {})
             of_service[reason] = of_service.get(reason, 0) + 1
     return counts
@@ -157,6 +161,7 @@ def _kpi(past: Past, name: str, budget: float, since: float, until: float, reaso
     times = _times(slices, since)
     outages = [one for one in _spells(slices) if not one.planned and one.last_seen > since]
     recoveries = sorted(one.seconds for one in outages if one.recovered)
+    open_one = next((one for one in outages if one.is_open(until)), None)
     use = past.use.get(name, Use())
     p50, p95, p99 = use.responses.percentiles(50, 95, 99)
     uptime = times.uptime_percent
@@ -168,7 +173,8 @@ def _kpi(past: Past, name: str, budget: float, since: float, until: float, reaso
         outages=len(outages),
         recovery_median=_median(recoveries),
         recovery_worst=recoveries[-1] if recoveries else None,
-        ongoing=next((one.seconds for one in outages if one.is_open(until)), None),
+        ongoing=open_one.seconds if open_one else None,
+        ongoing_state=open_one.state if open_one else "",
         restarts=sum(reasons.values()),
         reasons=reasons,
         response_p50=p50,
@@ -216,8 +222,10 @@ def _times(slices: Iterable[_Slice], since: float) -> _Times:
 def _spells(slices: Iterable[_Slice]) -> Iterator[_Spell]:
     """Every spell of failing, planned or not, in the order of time."""
     spell: _Spell | None = None
+    seen = True  # whether what lies right before was known: else nobody knows when what is found there began
     for one in slices:
         if not one.known or one.change is None:
+            seen = False
             if spell:
                 spell.gap = True
             continue
@@ -228,8 +236,9 @@ def _spells(slices: Iterable[_Slice]) -> Iterator[_Spell]:
         if one.failing:
             if spell and spell.planned and not one.change.planned:
                 spell = None  # what was planned has come to more than that: the outage begins here
-            spell = spell or _Spell(one.begin, one.change.planned, one.change.state, one.end)
+            spell = spell or _Spell(one.begin, one.change.planned, one.change.state, one.end, gap=not seen)
             spell.state, spell.last_seen = one.change.state, one.end
+        seen = True
     if spell:
         yield spell
 

@@ -13,7 +13,7 @@ from ops.errors import OpsError
 from ops.host import process
 from ops.host.listeners import listening
 from ops.model import Reading, Service
-from ops.operations import asking, environment, public
+from ops.operations import asking, environment, public, watched
 from ops.operations.plans import Look
 from ops.operations.sight import Sight, Surroundings, see
 from ops.operations.site import Site
@@ -32,7 +32,16 @@ def look_at(site: Site, services: Sequence[Service], *, probing: bool = True, re
         if _silent(service, sights[service.name]):
             # All share one look at the ports, which may be older than the record: it may have come up in between.
             sights[service.name] = see(site.state, service, Surroundings(site.host, site.state))
-    return {service.name: _look(site, service, sights[service.name], turns, readings, refresh) for service in services}
+    looks = [_look(site, one, sights[one.name], turns, readings, refresh) for one in services]
+    said = watched.readings(site) if any(look.stale for look in looks) else {}
+    return {
+        one.name: replace(look, refused=_is_refused(said.get(one.name))) if look.stale else look
+        for one, look in zip(services, looks, strict=True)
+    }
+
+
+def _is_refused(said: object) -> bool:
+    return isinstance(said, dict) and said.get("refused") is True
 
 
 def _worth_asking(sight: Sight) -> bool:

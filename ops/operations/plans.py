@@ -26,6 +26,7 @@ class Look:
     refreshed: bool = False  # --refresh-env gives it another environment than the one that was frozen
     untidy: str = ""  # what is wrong with its public log and pid file
     stale: bool = False
+    refused: bool = False  # what the inventory says of it now was tried by the monitor, and was not well
     needs_down: tuple[str, ...] = ()  # what it needs and was not up when it was looked at
     needs_failed: tuple[str, ...] = ()  # what it needs and could not be brought up
     needs_late: tuple[str, ...] = ()  # what it needs and is not up within its start_timeout
@@ -48,8 +49,13 @@ def plan_start(service: Service, look: Look) -> Plan:
         return Plan("tidy", state, "up", why)
     if look.untidy:
         return Plan("tidy", state, "up", f"already healthy; put right: {look.untidy}")
-    stale = f"; its definition changed since: inv restart-one {service.name}" if look.stale else ""
-    return Plan("nothing", state, state, f"already healthy, pid {look.sight.pid}{stale}")
+    return Plan("nothing", state, state, f"already healthy, pid {look.sight.pid}{_drift(service, look)}")
+
+
+def _drift(service: Service, look: Look) -> str:
+    if look.refused:
+        return "; it runs as it was before: what the inventory says of it now was not well, correct it there"
+    return f"; its definition changed since: inv restart-one {service.name}" if look.stale else ""
 
 
 def _plan_bring_up(look: Look) -> Plan:

@@ -23,11 +23,12 @@ from ops.host.listeners import listening
 from ops.memory.state import Record, Wish
 from ops.model import Process, Service
 from ops.operations import tree
-from ops.operations.sight import Sight, Surroundings, age_of, owners, see
+from ops.operations.sight import Sight, Surroundings, owners, see
 from ops.operations.site import Site
 
 _A_LOOK = 0.02  # seconds; whoever only looks whether the lock is held holds it for an instant
 SOON = 0.1  # seconds until it is tried again when somebody holds the lock
+_AT_IT = 10.0  # seconds beyond its start_timeout that a command may wait before it starts it
 _LATER = 1.0  # seconds while a command is at it
 _FUNERAL = 0.02  # seconds that a process may still be in the table after its death was told
 
@@ -62,9 +63,9 @@ def _revive(site: Site, service: Service, ill: Process | None, known: int) -> Re
     wish = site.state.wish(service.name)
     if wish.wanted != "up":
         return Revival("other", f"wanted {wish.wanted}", patience=_LATER)
-    if wish.generation != known and _commanded(wish):
-        return Revival("other", f"{wish.by} is at it", patience=_LATER)
     record = site.state.record(service.name)
+    if wish.generation != known and _commanded(wish, record, service):
+        return Revival("other", f"{wish.by} is at it", patience=_LATER)
     if record and ill is not None and record.process == ill and _nothing_left(site, service, record):
         return _launched(site, service, Sight(service.name, "down", record=record))
     return _look_and_launch(site, service, ill)
@@ -118,12 +119,17 @@ def _is_over(site: Site, one: Process) -> bool:
     return True
 
 
-def _commanded(wish: Wish) -> bool:
-    """Whether the command that said what is wanted still runs: it was born before it said so."""
-    line = process.entry(wish.pid) if wish.pid else None
-    if line is None or line.dead:
+def _commanded(wish: Wish, record: Record | None, service: Service) -> bool:
+    """Whether the command that said what is wanted is still to see to it: it runs, was born before it said so, and has
+    not started the service since. One that goes on for ever (`inv start tail all`) holds nothing down, nor one that
+    was stopped with Ctrl-Z."""
+    said = _moment(wish.at)
+    if record is not None and _moment(record.started_at) >= said:
         return False
-    return age_of(line) >= time.time() - _moment(wish.at)
+    line = process.entry(wish.pid) if wish.pid else None
+    if line is None or line.dead or line.stopped:
+        return False
+    return line.age >= time.time() - said and abs(time.time() - said) < service.start_timeout + _AT_IT
 
 
 def _moment(text: str) -> float:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 import os
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -250,7 +249,7 @@ def _sight(
 ) -> Sight:
     lines = [around.table[member.pid] for member in members if member.pid in around.table]
     top = around.table.get(root.pid) if root else None
-    age = age_of(top) if top else 0.0
+    age = top.age if top else 0.0
     stopped = bool(top and top.stopped)
     return Sight(
         service.name,
@@ -290,13 +289,6 @@ def _state(
     if recorded and record and record.ready_at is None and age < service.start_timeout:
         return "starting"
     return "up"
-
-
-def age_of(line: process.Entry) -> float:
-    """Seconds since a process was born."""
-    if process.LINUX:
-        return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - line.birth)
-    return max(0.0, time.time() - line.birth)
 
 
 def count(members: Sequence[Process]) -> str:

@@ -18,6 +18,7 @@ from ops.operations.site import Site
 
 SILENT_AFTER = 15.0  # seconds without a heartbeat
 _AGAIN = 2.5  # seconds in which one that lives shows it, whatever the clock of the day says
+_YOUNG = 5.0  # seconds in which one that has begun is getting itself a guard
 _LATE = 5.0  # seconds that a watcher needs to notice and end a silent one
 
 
@@ -34,6 +35,7 @@ class MonitorReport:
     fault: str = ""
     blind: str = ""
     guard: int | None = None
+    young: bool = False  # it has only just begun
 
     @property
     def well(self) -> bool:
@@ -54,15 +56,17 @@ def report(site: Site) -> MonitorReport:
     post = Watchpost(site.state.path)
     wish = post.wish().up
     wanted = site.host.stack.monitor if wish is None else wish
-    one = who(post)
+    one, guard = who(post), who(post, "guard")
+    its = guard.pid if guard else None
     if one is None:
-        return MonitorReport(wanted=wanted)
+        return MonitorReport(wanted=wanted, guard=its)
     said = post.readings()
     swept = said.get("swept_at")
     swept = swept if isinstance(swept, str) else None
     fault, blind = (str(said.get(key, "")) for key in ("fault", "blind"))
-    guard = who(post, "guard")
-    return MonitorReport(_state(post, one), one.pid, swept, wanted, fault, blind, guard.pid if guard else None)
+    line = process.entry(one.pid)
+    young = line is not None and line.age < _YOUNG
+    return MonitorReport(_state(post, one), one.pid, swept, wanted, fault, blind, its, young)
 
 
 def _state(post: Watchpost, one: Process) -> ServiceState:
