@@ -94,6 +94,21 @@ events = st.builds(Event, moments, texts, texts, texts)
 rows = st.lists(st.one_of(st.tuples(texts, changes), events), max_size=12)
 
 
+@pytest.mark.parametrize(("beat", "ends"), [(7.5, 7.5), (2.0, 3.0), (18.0, 18.0), (19.0, 3.0), (None, 3.0)])
+def test_the_next_monitor_says_until_when_the_one_before_has_watched(
+    path: str, beat: float | None, ends: float
+) -> None:
+    """By its last heartbeat; one that came long after it said so last is nobody's."""
+    written(path).close()
+    history = History(path)
+    history.begin(NOON + 60, None if beat is None else NOON + beat)
+    history.watching(NOON + 70)
+    history.flush()
+    history.begin(NOON + 90)
+    history.close()
+    assert told(path).watched == ((NOON, NOON + ends), (NOON + 60, NOON + 70), (NOON + 90, NOON + 90))
+
+
 @settings(max_examples=60, deadline=None)
 @given(rows, st.sets(st.integers(0, 12)), moments, moments)
 def test_what_is_written_is_read(rows: list[Any], flushed: set[int], since: float, upto: float) -> None:

@@ -181,3 +181,17 @@ def test_f26_a_service_that_took_another_port_is_a_failure(stack: Stack) -> None
     said = " ".join(one["detail"] for one in seen.services["api"]["probes"])
     assert str(other) in said, f"the port that it has is not told: {said}"
     assert listening(other) == {alone(stack).pid}
+
+
+def test_what_kill_port_has_ended_is_brought_back_at_once_each_time_and_counts_as_no_failure(stack: Stack) -> None:
+    port = stack.tiny("api", critical=True, grace=5)
+    stack.ops.update(delay=30, attempts=1)
+    watched(stack)
+    for _ in range(4):
+        before = root(stack)
+        (told,) = stack.ok("kill-port", str(port), "--json").document["outcomes"]
+        assert (told["state"], told["after"]) == ("changed", "held")
+        assert "brought back by the monitor" in told["detail"]
+        back(stack, before)
+    assert not critical(stack)
+    until(lambda: len(lines(stack, "monitor", " api restart: ended by inv kill-port")) == 4, PATIENCE)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,10 +20,11 @@ import pytest
 from ops.host import process
 from ops.memory import locks
 from ops.memory.files import read_json
+from ops.memory.watchpost import Watchpost
 from ops.model import Process
 from tests.stack import Stack
 from tests.waiting import until
-from tests.watch import PATIENCE, back, critical, kpi, resolved, root, watched
+from tests.watch import PATIENCE, back, critical, kpi, lines, resolved, root, state, watched
 
 mounts = pytest.mark.skipif(
     not sys.platform.startswith("linux") or os.geteuid() != 0, reason="mounting a tmpfs needs root on Linux"
@@ -130,3 +133,85 @@ def test_law_10_what_was_told_is_resolved_by_the_next_monitor(stack: Stack) -> N
     mode.unlink()
     until(lambda: resolved(stack), PATIENCE)
     assert len(critical(stack)) == 1
+
+
+def test_a_report_reaches_to_the_present_while_a_monitor_lives(stack: Stack) -> None:
+    """The monitor says only every ten seconds that it watches; its heartbeat says so every second."""
+    stack.tiny("api")
+    watched(stack)
+    begun = time.time()
+    seen = kpi(stack)["watched_seconds"]
+    until(lambda: time.time() - begun > 4, PATIENCE)
+    later = kpi(stack)["watched_seconds"]
+    assert later - seen > 2
+    monitor = stack.watcher()
+    process.send(monitor, signal.SIGKILL)
+    until(lambda: kpi(stack)["watched_seconds"] > later, PATIENCE)
+
+
+@pytest.mark.parametrize("how", ["goes on", "is stopped"])
+def test_law_9_a_command_that_does_not_end_holds_nothing_down(stack: Stack, how: str) -> None:
+    stack.tiny("api", critical=True)
+    stack.tiny("slow", "--ready-after=60" if how == "is stopped" else "", start_timeout=90)
+    if how == "goes on":
+        del stack.services["slow"]
+    stack.ops.update(monitor=True, interval=1)
+    stack.write()
+    stack.ok("monitor-start")  # both are brought up without a wish
+    until(lambda: state(stack) == "up", PATIENCE)
+    command = stack.popen("start", "tail", "all")
+    until((stack.state / "wanted.json").exists, PATIENCE)
+    if how == "is stopped":
+        command.send_signal(signal.SIGSTOP)
+    before = root(stack)
+    process.send(before, signal.SIGKILL)
+    assert back(stack, before, within=10).pid != before.pid
+    assert command.poll() is None
+
+
+def test_law_10_an_alert_that_the_log_did_not_take_is_written_later(stack: Stack) -> None:
+    mode = stack.folder / "mode"
+    stack.tiny("api", f"--mode={mode}", health=[{"http": "/", "every": 1, "timeout": 1, "restart": False}])
+    watched(stack)
+    log = stack.state / "logs" / "alerts.log"
+    log.mkdir()
+    mode.write_text("500")
+    until(lambda: lines(stack, "monitor", "channel", "alerts.log"), PATIENCE)
+    assert read_json(str(stack.state / "readings.json"))["alerts"]["told"] == []
+    log.rmdir()
+    until(lambda: critical(stack), PATIENCE)
+    mode.unlink()
+    until(lambda: resolved(stack), PATIENCE)
+    assert len(critical(stack)) == 1
+
+
+def test_f48_a_state_folder_that_is_removed_leaves_one_monitor_which_is_found(stack: Stack) -> None:
+    stack.tiny("api")
+    watched(stack)
+    before = root(stack)
+    shutil.rmtree(stack.state)
+    until(lambda: (stack.state / "readings.json").exists() and state(stack) == "up", PATIENCE)
+    until(lambda: len(stack.watchers()) == 2, PATIENCE)
+    assert stack.watcher().pid == Watchpost(str(stack.state)).post().process.pid
+    assert process.alive(before) and root(stack) == before
+    stack.ok("monitor-stop")
+    until(lambda: not stack.watchers(), PATIENCE)
+
+
+def test_f45_an_inventory_that_could_not_be_read_once_is_read_again(stack: Stack) -> None:
+    stack.tiny("api")
+    watched(stack)
+    before = root(stack)
+    stack.services["api"]["env"] = {"CHANGED": "1"}
+    stack.write()
+    monitor = stack.watcher()
+
+    def reader_killed() -> bool:
+        children = [line for line in process.table().values() if line.ppid == monitor.pid]
+        readers = [one for one in children if "-c" in process.command_line(one.pid)]
+        return any(process.send(one.process(), signal.SIGKILL) for one in readers)
+
+    until(reader_killed, PATIENCE, every=0.001)
+    until(lambda: lines(stack, "monitor", "could not be read this time"), PATIENCE)
+    back(stack, before)
+    until(lambda: not read_json(str(stack.state / "readings.json"))["fault"], PATIENCE)

@@ -8,6 +8,7 @@ story does not tell: what comes of time alone stands on a line with the reading 
     0 found anew                      a command started it     5 excused health  the same while a need is not up
     5 died exit 1 -> restart          it is gone               5 silent health   nobody answered
     5 died exit 1, patience 9         a command is at it       5 unsure health   the asking itself failed
+    5 ended by kill-port              ... and leaves the rest to the monitor
     5 started; 5 failed no memory     a restart is over        5 ok health       passed
     5 refused nginx; 5 other 9        ... or came to nothing   5 want held; 5 want up, patience 9; 5 used 700; 5 need pg
 """
@@ -88,6 +89,7 @@ def _reading(words: str, rules: Rules) -> Reading:
     made: dict[str, Reading] = {
         "found": Found("ready" in rest, "anew" in rest),
         "died": Died(rest, patient),
+        "ended": Died(rest, commanded=True),
         "want": Wished(rest, patient),  # type: ignore[arg-type]
         "taken": Taken(rest),
         "freed": Freed(),
@@ -152,6 +154,13 @@ def test_f2_a_crash_loop_ends_given_up_with_one_alert() -> None:
         "130.3 died exit 1",
         "99999 tick = gave-up",
     )
+
+
+def test_what_a_command_has_ended_for_the_monitor_to_start_is_no_failure() -> None:
+    once = ("{0} ended by kill-port -> restart = down", "{0}.1 started = starting", "{0}.2 ok health = up")
+    lines = [line.format(moment) for moment in range(5, 50, 5) for line in once]
+    watch = story(PLAIN, "0 found ready = up", *lines, "60 died exit 1 -> restart")
+    assert watch.attempts == 1
 
 
 def test_f2_on_shipped_numbers_a_crash_loop_is_alerted_once_as_given_up() -> None:
@@ -1354,6 +1363,20 @@ def test_max_rss_restarts_it_at_once_and_then_with_pauses() -> None:
         "33 ok health",
         "9999 used 500 = up",
     )
+
+
+def test_one_that_is_above_its_max_rss_again_and_again_is_told_and_restarted_more_slowly() -> None:
+    def told(*moments: int) -> list[str]:
+        lines = ["0 found ready"]
+        for number, moment in enumerate(moments):
+            said = " + alert not well after 5 restarts, tried on: memory" if number == 5 else ""
+            lines += [f"{moment} {'tick' if number else 'used 600'} -> restart{said}"]
+            lines += [f"{moment}.1 started", f"{moment}.2 ok health = up", f"{moment}.3 used 600 = up"]
+        return lines
+
+    last = story(replace(CRITICAL, max_rss=500 * MIB), *told(10, 20, 30, 40, 50, 70, 110, 170, 230))
+    assert last.due == 290
+    story(replace(PLAIN, max_rss=500 * MIB), *told(10, 20, 30, 40, 50, 110, 170))  # nor is it given up: it serves
 
 
 def test_without_a_max_rss_memory_is_nobodys_concern() -> None:

@@ -57,6 +57,11 @@ _files: int | None = None
 _children: dict[int, subprocess.Popen[bytes]] = {}
 
 
+def become_anew() -> None:
+    """This process begins from the beginning, with the same pid, command line and children."""
+    os.execv(sys.executable, sys.orig_argv)
+
+
 def spawn(launch: Launch) -> Spawned:
     """Starts it and returns at once. SpawnError when the system would not: no program, no folder, no memory."""
     notes: list[str] = []

@@ -44,6 +44,9 @@ class _Sample(NamedTuple):
     rss: int | None
 
 
+_UNTOLD = 15.0  # seconds; a living monitor says every 10 that it watches
+
+
 @dataclass
 class _Watch:
     """A watching interval. `row` is its row once it was stored, `stored` the end that the row tells."""
@@ -73,12 +76,16 @@ class History:
         self._stored: dict[str, Change] = {}  # the last one of each service
         self._retold: dict[str, Change] = {}  # the same for a database just opened, which may be another one
         self._latest = -math.inf
+        self._before: float | None = None
 
-    def begin(self, at: float) -> None:
+    def begin(self, at: float, before: float | None = None) -> None:
         """The monitor begins to watch: after its start, a sleep, a jump of the clock. The time since it last watched
-        is unknown. Was the clock set back, what is known of the services is told again at the new time."""
+        is unknown. Was the clock set back, what is known of the services is told again at the new time.
+
+        `before`: the last heartbeat of the monitor before it, which watched until then though it could not say so."""
         if not self._is_time(at):
             return
+        self._before = before
         if at < self._latest:
             self._tell_again(at)
         self._latest = at
@@ -220,6 +227,7 @@ class History:
 
     def _store(self, database: Database) -> None:
         with database.transaction() as connection:
+            _prolong(connection, self._before)
             rows = [_store_watch(connection, watch) for watch in self._watches]
             _insert_changes(connection, [*self._retold.items(), *self._changes])
             _insert_events(connection, self._events)
@@ -229,11 +237,19 @@ class History:
     def _committed(self, rows: list[int]) -> None:
         for watch, row in zip(self._watches, rows, strict=True):
             watch.row, watch.stored = row, watch.ended
+        self._before = None
         self._retold = {}
         self._stored.update(self._changes)
         for waiting in (self._changes, self._events, self._samples):
             waiting.clear()
         del self._watches[:-1]
+
+
+def _prolong(connection: sqlite3.Connection, until: float | None) -> None:
+    """The last interval that was stored, by what its monitor had not told yet."""
+    if until is not None:
+        last = "id = (SELECT max(id) FROM watch) AND ended < ? AND ended >= ?"
+        connection.execute(f"UPDATE watch SET ended = ? WHERE {last}", (until, until, until - _UNTOLD))
 
 
 def _store_watch(connection: sqlite3.Connection, watch: _Watch) -> int:

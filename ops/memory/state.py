@@ -292,6 +292,10 @@ class State:
         """Whether somebody holds the lock of a service now."""
         return locks.is_held(os.path.join(self.path, "locks", name))
 
+    def changer(self, name: str, within: float) -> str:
+        """Who has held the lock of a service in the last so many seconds, as they signed; "" when nobody has."""
+        return locks.signature(os.path.join(self.path, "locks", name), within)
+
     def turn(self, name: str) -> int:
         """How often the lock of a service was taken so far."""
         return locks.turn(os.path.join(self.path, "locks", name))

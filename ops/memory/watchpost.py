@@ -99,6 +99,14 @@ class Watchpost:
         """Held by the one that watches, for life. LockHeld soon, naming the holder, when there is one."""
         return locks.held(self._file(f"{watcher}.lock"), self._instead, _A_LOOK, by)
 
+    def place(self, watcher: Watcher = "monitor") -> tuple[int, int] | None:
+        """Which file its lock is (device, inode): another one once the folder was put anew. None when there is none."""
+        try:
+            found = os.stat(self._file(f"{watcher}.lock"))
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
     def manned(self, watcher: Watcher = "monitor") -> bool:
         """Whether one holds its lock now."""
         return locks.is_held(self._file(f"{watcher}.lock"))

@@ -5,11 +5,12 @@ Knows: listeners, who may be signalled even then. Must not know: which port belo
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
-from ops.errors import UsageError
+from ops.errors import OpsError, UsageError
 from ops.host import process
 from ops.host.listeners import Listener, listeners
 from ops.model import Outcome, Process, Service
@@ -97,7 +98,8 @@ def _carry_out(site: Site, port: int, service: Service | None, found: Sequence[L
     if plan.idle:
         return plan.outcome(str(port), "kill-port")
     who = owners(found)
-    ending = end_listeners(site, port, found, service.grace if service else _GRACE)
+    with _signed(site, service):
+        ending = end_listeners(site, port, found, service.grace if service else _GRACE)
     after = _refilled(site, service, port) if service else listeners([port]).get(port, ())
     if ending.left:
         why = f"{count(ending.left)} would not end" + (f": {ending.refused}" if ending.refused else "")
@@ -105,6 +107,17 @@ def _carry_out(site: Site, port: int, service: Service | None, found: Sequence[L
     how = " (KILL was needed)" if ending.killed else ""
     why = f"ended {who}{how}" + _since(site, service, after)
     return Outcome(str(port), "kill-port", "changed", "held", "held" if after else "free", why)
+
+
+@contextlib.contextmanager
+def _signed(site: Site, service: Service | None) -> Iterator[None]:
+    """Holds the service's lock where nobody else does, so that the monitor sees by whom it was ended, and counts no
+    failure. An emergency waits for nobody."""
+    with contextlib.ExitStack() as held:
+        if service is not None:
+            with contextlib.suppress(OpsError):
+                held.enter_context(site.state.changing(service.name, 0.0, site.by))
+        yield
 
 
 def end_listeners(site: Site, port: int, found: Sequence[Listener], grace: float) -> process.Ending:

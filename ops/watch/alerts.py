@@ -62,6 +62,7 @@ class Settings:
     folder: str = "/"
     env: Mapping[str, str] = field(default_factory=environment.capture)
     timeout: float = 10.0
+    written: Callable[[], object] = lambda: None  # called once a line is in the alerts log
 
 
 Channel = Callable[[Alert, Settings], str]
@@ -123,6 +124,7 @@ def log(alert: Alert, settings: Settings) -> str:
         files.append(settings.alerts_log, f"{alert.at} {alert.severity.upper()} {whom}: {alert.text}")
     except OSError as error:
         return f"{settings.alerts_log}: {error.strerror}"
+    settings.written()
     return "; ".join(settings.mend())
 
 

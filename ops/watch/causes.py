@@ -141,7 +141,9 @@ class Causes:
         self._fresh.pop(service, None)
 
     def _at_once(self, names: Collection[str]) -> str:
-        shown = ", ".join(sorted(names, key=lambda name: (name not in self._critical, name))[:_NAMED])
+        places = {name: place for place, name in enumerate(self._needs)}  # as the inventory lists them
+        ordered = sorted(names, key=lambda name: (name not in self._critical, places.get(name, len(places)), name))
+        shown = ", ".join(ordered[:_NAMED])
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         return f"{len(names)} services failed at once: {shown}{more}"
 

@@ -124,7 +124,8 @@ def _guard(folder: str, inventory: str, post: Watchpost) -> None:
     care = Care(folder, inventory, "monitor", lambda text: _log(folder, text))
     with death.Deaths() as deaths:
         seen: Process | None = None
-        while post.wish().up is not False:
+        place = post.place("guard")
+        while post.wish().up is not False and place in (None, post.place("guard")):
             watchers.follow_log(folder)
             try:
                 one = care.look()

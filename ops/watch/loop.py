@@ -28,6 +28,7 @@ from ops.watch.readings import Acted, Answered, Died, Found, NeedRestarted, Read
 from ops.watch.rounds import Rounds
 from ops.watch.scribe import Scribe
 
+PORT_KILLER = "inv kill-port"  # how that command signs locks: it leaves the restart to the monitor
 COMMAND_TIME = 0.5  # seconds until it is looked whether a command that is at it still lives
 _DEEDS = 8  # restarts at once
 _CRITICAL_FIRST = 0.25  # seconds that others let a critical one go first which is being brought back
@@ -139,6 +140,9 @@ class Loop(Reactor):
         if wish.wanted != charge.watch.wanted:
             charge.wish = wish
             self.tell(charge, Wished(wish.wanted))
+        if self.site.state.changer(name, COMMAND_TIME) == PORT_KILLER:
+            self.tell(charge, Died(f"ended by {PORT_KILLER}", commanded=True))
+            return
         at_it = wish.generation != charge.settled or self.site.state.is_changing(name)
         self.tell(charge, Died(how, COMMAND_TIME if at_it else 0.0))
 
@@ -234,7 +238,9 @@ class Loop(Reactor):
 
     def _revived(self, name: str, revival: Revival | None, error: BaseException | None) -> None:
         charge = self.charges.get(name)
-        if charge is None:
+        if charge is None:  # taken out of the inventory meanwhile
+            if revival is not None and revival.root is not None:
+                self.lives.watch(revival.root, lambda: None)  # a child of this process: reaped when it ends
             return
         if revival is None:
             revival = Revival("failed", f"{type(error).__name__}: {error}")

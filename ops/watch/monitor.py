@@ -36,13 +36,15 @@ def monitor(folder: str, inventory: str, *, foreground: bool, json: bool) -> int
     state = State(host.stack, host.root, folder)
     spawn.take_no_ignored_signals()
     state.prepare()
+    beaten = Watchpost(state.path).beaten()  # by the monitor before: signing the lock changes its time
     with contextlib.ExitStack() as held:
         try:
             held.enter_context(Watchpost(state.path, state.root).lock("monitor", "the monitor"))
         except LockHeld:
             return _refused(folder)
         scribe = Scribe(host, state, _echo(host, json) if foreground else None)
-        return _watch(host, state, scribe, kept, (inventory, text, fault), guarded=not foreground)
+        before = beaten / 1e9 if beaten else None
+        return _watch(host, state, scribe, kept, (inventory, text, fault), before, guarded=not foreground)
 
 
 def _host(path: str, kept: LastGood) -> tuple[Host, str, str]:
@@ -62,14 +64,22 @@ def _host(path: str, kept: LastGood) -> tuple[Host, str, str]:
 
 
 def _watch(
-    host: Host, state: State, scribe: Scribe, kept: LastGood, read: tuple[str, str, str], *, guarded: bool
+    host: Host,
+    state: State,
+    scribe: Scribe,
+    kept: LastGood,
+    read: tuple[str, str, str],
+    before: float | None,
+    *,
+    guarded: bool,
 ) -> int:
-    """`read`: the inventory, the fingerprint of what was read, and why what stands there now does not hold."""
+    """`read`: the inventory, the fingerprint of what was read, and why what stands there now does not hold. `before`:
+    the last heartbeat of the monitor before this one, seconds since the epoch."""
     inventory, text, fault = read
     sys.setswitchinterval(_TURN)
     spawn.allow_files(4 * len(host.services) + 256)
     loop = Loop(Site(host, state, "monitor", mends=False), scribe)
-    scribe.watching(anew=True)
+    scribe.watching(anew=True, before=before)
     scribe.event("", "monitor", f"begins to watch {len(host.services)} services, pid {os.getpid()}")
     if fault:
         scribe.event("", "inventory", f"broken, so the last good one holds: {fault}")
@@ -77,15 +87,19 @@ def _watch(
     patrol = Patrol(loop)
     followed = promise.Promise(loop, inventory, kept, text, fault)
     Upkeep(loop)
-    Sentry(loop, patrol, followed, inventory if guarded else "").sign_on()
+    sentry = Sentry(loop, patrol, followed, inventory if guarded else "")
+    sentry.sign_on()
     if guarded and Watchpost(state.path).wish().up is False:  # monitor-stop came while this one was being launched
         scribe.close(5.0)
         return 0
     patrol.begin()
     gc.freeze()  # what is there by now stays: collections need not go through it, nor touch its memory
     ended = loop.run()
-    scribe.event("", "monitor", f"ends ({signal.Signals(ended).name}); services run on")
+    why = "its state folder is another one now" if sentry.displaced else signal.Signals(ended).name
+    scribe.event("", "monitor", f"ends ({why}); services run on")
     scribe.close(5.0)
+    if sentry.displaced:
+        spawn.become_anew()
     return 130 if ended == signal.SIGINT else 0
 
 

@@ -59,7 +59,8 @@ class News:
         elif decision.alert:
             self._say(self._causes.alert(name, decision.alert, now, self.ill() - {name}))
         if decision.resolved:
-            self.resolved(name, decision.resolved)
+            as_before = ", as it was before: the inventory says of it what was not well" if charge.refused else ""
+            self.resolved(name, decision.resolved + as_before)
 
     def _own_fault(self, charge: Charge) -> bool:
         """Whether an alert of it is told whatever else is ill: that it was given up, that a stranger has its port, and

@@ -32,6 +32,7 @@ from ops.watch.charge import Charge
 from ops.watch.loop import COMMAND_TIME, Loop
 from ops.watch.readings import Freed, Taken, Used, Wished
 
+STARTER = "inv start"  # how that command signs what it wants: it leaves alone what is up
 _AT_A_TIME = 50  # looks that are taken up before the loop turns to what has come meanwhile
 
 
@@ -146,7 +147,8 @@ class Patrol:
                 continue
             anew = wish.generation != charge.wish.generation
             charge.wish = wish
-            charge.settled = wish.generation if first else charge.settled
+            left_alone = wish.by == STARTER and wish.wanted == charge.watch.state == "up"
+            charge.settled = wish.generation if first or left_alone else charge.settled
             if anew or wish.wanted != charge.watch.wanted:
                 self._loop.tell(charge, Wished(wish.wanted, 0.0 if first else COMMAND_TIME))
                 self._loop.news.changed = True

@@ -125,7 +125,7 @@ def _died(watch: Watch, reading: Died, now: float) -> Watch:
         return watch
     why = "stopped" if watch.wanted == "down" else reading.why
     watch = replace(watch, doubts={}, why=why, redefined="")  # whatever starts now has its new definition
-    if watch.state == "unknown":
+    if watch.state == "unknown" or reading.commanded:
         watch = replace(watch, attempts=_NONE_YET)
     if reading.patience and (watch.outage is None or _next_try(watch, now) is None):
         return replace(_in_state(watch, "down", now), due=now + reading.patience)
@@ -183,16 +183,23 @@ def _used(watch: Watch, reading: Used, now: float) -> Watch:
     most = watch.rules.max_rss
     if most is None or reading.rss <= most or watch.state != "up" or watch.due is not None:
         return watch
-    due = _when_planned(watch, now)
     why = f"memory: {reading.rss // 2**20} MiB, above its max_rss of {most // 2**20} MiB"
-    return replace(watch, due=due, why=why)
+    due = _when_planned(watch, now)
+    if _relieved_in_vain(watch, now):  # more and more slowly, as one that dies again and again
+        due = max(due, _next_try(watch, now) or watch.last_try + watch.rules.retry_max)
+    return replace(watch, due=due, why=why, heavy=True)
+
+
+def _relieved_in_vain(watch: Watch, now: float) -> bool:
+    """Whether it was restarted for its memory not long ago: another time spends an attempt."""
+    return watch.relieved is not None and now - watch.relieved < watch.rules.calm
 
 
 def _need_restarted(watch: Watch, reading: NeedRestarted, now: float) -> Watch:
     if not watch.rules.follow_needs or watch.state not in ("up", "unhealthy"):
         return watch
     due = watch.due if watch.due is not None else _when_planned(watch, now)
-    return replace(watch, due=due, why=f"need: {reading.need} was restarted")
+    return replace(watch, due=due, why=f"need: {reading.need} was restarted", heavy=False)
 
 
 def _redefined(watch: Watch, reading: Redefined, _now: float) -> Watch:
@@ -293,10 +300,13 @@ def _decide_due(watch: Watch, now: float) -> tuple[Watch, Decision]:
         return _with_alert(watch, now, NOTHING)
     if watch.due is None or watch.due > now or watch.acting:
         return _with_alert(watch, now, NOTHING)
-    planned = watch.state == "up"
+    well = watch.state == "up"
+    heavy = well and watch.heavy
+    attempts = watch.attempts + (not well or (heavy and _relieved_in_vain(watch, now)))
+    planned = well and attempts <= watch.rules.attempts
     outage = watch.outage if planned or watch.outage is not None else now
-    attempts = watch.attempts + (not planned)
     watch = replace(watch, acting=True, planned=planned, due=None, attempts=attempts, last_try=now, outage=outage)
+    watch = replace(watch, heavy=False, relieved=now if heavy else watch.relieved)
     return _with_alert(watch, now, Decision("restart", watch.why))
 
 

@@ -54,10 +54,14 @@ def read(path: str) -> tuple[Host, str]:
     try:
         answer = pickle.loads(program.answer(argv, timeout=_READING_TIME))
     except (OpsError, pickle.UnpicklingError, EOFError) as error:
-        raise OpsError(f"{path} could not be read: {error}") from error
+        raise Unread(f"{path} could not be read this time ({error}); it is tried again") from error
     if not isinstance(answer, tuple):
         raise OpsError("; ".join(line.strip() for line in answer))
     return answer
+
+
+class Unread(OpsError):
+    """It could not be read this time: that says nothing of what stands there."""
 
 
 class Promise:
@@ -105,7 +109,10 @@ class Promise:
             self._loop.scribe.event("", "inventory", f"not taken up: {fault}" if fault else "right again")
             self._loop.news.changed = True
         self.fault = fault
-        if host is not None and fault:
+        if isinstance(error, Unread):
+            self._taken = ""
+            self._since = self._loop.clock.last + SETTLED  # not at once: the machine has too much to do
+        elif host is not None and fault:
             self._taken = ""  # its commands and folders may come: it is looked at again
             self._since = self._loop.clock.last
         elif host is not None:

@@ -112,6 +112,9 @@ class Reactor(ABC):
         for timer in self.timers.due(self._now):
             self._call(timer, self._now)
         self._call(self._advance, self._now)
+        self._take_results()
+
+    def _take_results(self) -> None:
         while self._results:
             self._call(*self._results.popleft())
 
@@ -152,4 +155,6 @@ class Reactor(ABC):
         while not self._idle() and time.monotonic() < until:
             self._selector.select(0.05)
             self._heard()
+            self._take_results()
             self.beat()
+        self._take_results()

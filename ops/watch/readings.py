@@ -29,10 +29,12 @@ class Found:
 
 @dataclass(frozen=True)
 class Died:
-    """It does not run. `patience`: a command is at it, and needs that many seconds."""
+    """It does not run. `patience`: a command is at it, and needs that many seconds. `commanded`: a command has ended
+    it that leaves the rest to the monitor; that is no fault of the service."""
 
     why: str
     patience: float = 0.0
+    commanded: bool = False
 
 
 @dataclass(frozen=True)

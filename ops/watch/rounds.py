@@ -10,6 +10,7 @@ import math
 import selectors
 from collections.abc import Callable
 
+from ops.errors import OpsError
 from ops.host.probes import Inquiry
 from ops.model import Reading
 from ops.operations import asking
@@ -74,7 +75,11 @@ class Rounds:
         if moment != one.next or one.inquiry is not None or charge.root is None or charge.watch.acting:
             return
         one.naps = self._clock.naps
-        asked = asking.question(self._site, charge.service, one.probe)
+        try:
+            asked = asking.question(self._site, charge.service, one.probe)
+        except OpsError:  # no descriptor left to look what it is to be asked with
+            self.ask_at(charge, one, now + AGAIN)
+            raise
         one.inquiry = Inquiry(asked, now, self._selector, functools.partial(self._advance, charge, one))
         self._under_way[id(one)] = (charge, one)
         self._settle(charge, one, now)

@@ -11,6 +11,7 @@ import functools
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from ops.memory.files import append_line, now
@@ -36,6 +37,16 @@ class _Job(NamedTuple):
     at: float = 0.0
 
 
+@dataclass(frozen=True)
+class _Line:
+    """An alert on its way into the alerts log."""
+
+    telling: Telling
+    alert: alerts.Alert
+    settings: alerts.Settings
+    written: threading.Event = field(default_factory=threading.Event)
+
+
 class Scribe:
     """Hands what happened to a thread that writes. No method waits or raises."""
 
@@ -48,6 +59,8 @@ class Scribe:
         self._history = History(f"{state.path}/history.db")
         self._jobs: collections.deque[_Job] = collections.deque()
         self._samples: collections.deque[tuple[float, str, dict[str, Any]]] = collections.deque(maxlen=_WAITING)
+        self._unwritten: collections.deque[_Line] = collections.deque(maxlen=_WAITING)
+        self._alerts_fault: list[str] = []
         self._unknown: dict[str, float] = {}  # services whose changes had to go, and from when on
         self._lost = 0
         self._due = float("inf")  # when what was written is to be on the disk
@@ -93,11 +106,11 @@ class Scribe:
         if len(self._samples) == _WAITING // 2:
             self._woken.set()
 
-    def watching(self, *, anew: bool = False) -> None:
-        """That the monitor watches at this moment; `anew`: it has not until now, or the clock has jumped."""
-        at = time.time()
-        write = self._history.begin if anew else self._history.watching
-        self._put(lambda: write(at), 0.0)
+    def watching(self, *, anew: bool = False, before: float | None = None) -> None:
+        """That the monitor watches at this moment; `anew`: it has not until now, or the clock has jumped. `before`:
+        the last heartbeat (seconds since the epoch) of the monitor before this one."""
+        at, history = time.time(), self._history
+        self._put((lambda: history.begin(at, before)) if anew else (lambda: history.watching(at)), 0.0)
 
     def tell(self, telling: Telling) -> None:
         """An alert, or its end: to the log and the history, and through every channel."""
@@ -108,13 +121,8 @@ class Scribe:
         following = following if kind == "alert" else ""
         alert = alerts.Alert(now(), telling.severity, stack, telling.service, telling.text, telling.key, following)
         settings = alerts.settings_of(self._host, self._state)
-
-        def write() -> None:
-            self._delivered(alerts.deliver(alert, settings, ["log"]), None)
-            self.written_down(telling)
-
         # The log first, by the thread that is waited for in the end: a program that hangs must not keep it.
-        self._put(write)
+        self._put(functools.partial(self._write_alert, _Line(telling, alert, settings)))
         others = alerts.CHANNELS.keys() - {"log"}
         self._herald.hand(None, lambda: alerts.deliver(alert, settings, others))
 
@@ -162,6 +170,25 @@ class Scribe:
             at, service, values = self._samples.popleft()
             self._history.sample(at, service, **values)
 
+    def _write_alert(self, line: _Line) -> None:
+        self._unwritten.append(line)
+        self._write_alerts()
+
+    def _write_alerts(self) -> None:
+        """To the alerts log, in their order; what it does not take is tried again later."""
+        while self._unwritten:
+            line = self._unwritten[0]
+            if not line.written.is_set():  # else a disk that hung has taken it after all
+                settings = replace(line.settings, written=line.written.set)
+                faults = alerts.deliver(line.alert, settings, ["log"])
+                if faults != self._alerts_fault:
+                    self._alerts_fault = faults
+                    self._delivered(faults, None)
+            if not line.written.is_set():
+                return
+            self._unwritten.popleft()
+            self.written_down(line.telling)
+
     def _do(self, write: Callable[[], Any]) -> None:
         try:
             write()
@@ -169,6 +196,8 @@ class Scribe:
             append_line(self._log, f"{now()} scribe {type(error).__name__}: {error}", fsync=False)
 
     def _flush(self) -> None:
+        if self._unwritten:
+            self._do(self._write_alerts)
         if self._lost:
             lost, self._lost = self._lost, 0
             append_line(self._log, f"{now()} scribe {lost} lines were lost: the disk did not take them", fsync=False)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import time
 from typing import Any
 
@@ -41,6 +42,8 @@ class Sentry:
         self._care = Care(loop.site.state.path, inventory, "guard", self._tell) if inventory else None
         self._guard: Process | None = None
         self._next_look = 0.0
+        self._place = self._post.place()  # None on a full disk, which had no room for the file
+        self.displaced = False
         loop.each_second.append(self._each_second)
         loop.before_sleep.append(self._publish)
         loop.beat = self._post.beat
@@ -69,6 +72,7 @@ class Sentry:
 
     def _each_second(self, now: float) -> None:
         self._post.beat()
+        self._end_in_time()
         if self._guard is None or now >= self._next_look:
             self._next_look = now + PERIOD - 0.5  # seconds come a moment early or late
             self._keep_guard()
@@ -81,6 +85,13 @@ class Sentry:
         if now - self._watched >= _PUBLISH_EVERY or self._loop.news.written:  # a report reaches to what was written
             self._watched, self._loop.news.written = now, False
             self._loop.scribe.watching()
+
+    def _end_in_time(self) -> None:
+        """Where the state folder was put anew (removed, say), nobody finds this monitor, and its lock keeps nobody
+        out; and one that is not wanted any more ends, should monitor-stop have missed it."""
+        self.displaced = self._place is not None and self._post.place() != self._place
+        if self.displaced or (self._care is not None and self._post.wish().up is False):
+            self._loop.ending = self._loop.ending or signal.SIGTERM
 
     def _miss_sweeps(self, now: float) -> None:
         """Once, that the machine is no longer looked at (a disk or a program keeps the look), and that it is again."""

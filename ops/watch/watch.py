@@ -29,6 +29,8 @@ class Watch:
     acting: bool = False  # a restart is under way
     outage: float | None = None  # since when it has not served though it was wanted
     alerted: bool = False
+    heavy: bool = False  # the restart that is due is for its memory
+    relieved: float | None = None  # when it was last restarted for that
     planned: bool = False  # what is under way is the monitor's own wish, not a failure
     redefined: str = ""  # it has to be restarted for its new definition, as soon as nothing else is under way
     flapping: bool = False  # its attempts were spent: only a calm spell ends that alert
