@@ -215,3 +215,20 @@ def test_f45_an_inventory_that_could_not_be_read_once_is_read_again(stack: Stack
     until(lambda: lines(stack, "monitor", "could not be read this time"), PATIENCE)
     back(stack, before)
     until(lambda: not read_json(str(stack.state / "readings.json"))["fault"], PATIENCE)
+
+
+def test_f13_one_that_was_found_dead_has_an_outage_but_no_recovery_time(stack: Stack) -> None:
+    """Nobody knows since when it was down: a made-up 70 ms would look better than it was."""
+    stack.tiny("api")
+    watched(stack)
+    before = root(stack)
+    stack.ok("monitor-stop")
+    process.send(before, signal.SIGKILL)
+    until(lambda: not process.alive(before), PATIENCE)
+    stack.ok("monitor-start")
+    back(stack, before)
+    found = until(lambda: (said := kpi(stack))["outages"] and said, PATIENCE)
+    assert (found["outages"], found["recovery_median"], found["recovery_worst"]) == (1, None, None)
+    process.send(root(stack), signal.SIGKILL)
+    again = until(lambda: (said := kpi(stack))["recovery_worst"] is not None and said, PATIENCE)
+    assert (again["outages"], again["recovery_median"]) == (2, again["recovery_worst"])

@@ -84,6 +84,7 @@ def _watch(
     if fault:
         scribe.event("", "inventory", f"broken, so the last good one holds: {fault}")
     loop.take_charge(host.services)
+    loop.news.tell_all()
     patrol = Patrol(loop)
     followed = promise.Promise(loop, inventory, kept, text, fault)
     Upkeep(loop)

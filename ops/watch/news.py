@@ -119,6 +119,10 @@ class News:
         """What lies before this moment was not watched: the history is told so, and where everything stands."""
         self._scribe.event("", kind, why)
         self._scribe.watching(anew=True)
+        self.tell_all()
+
+    def tell_all(self) -> None:
+        """The history is told where everything stands: as yet unknown, before anybody has looked."""
         for name, charge in self._charges.items():
             self._write_state(name, charge.watch)
 
