@@ -107,6 +107,13 @@ class Watchpost:
             return None
         return found.st_dev, found.st_ino
 
+    def is_displaced(self, watcher: Watcher, place: tuple[int, int] | None) -> bool:
+        """Whether the lock that this process holds, which was in that `place` when it began, is not the lock any more.
+        It had none on a full disk, or when the folder was removed just then: so whose name is in it counts, too."""
+        if place is None:
+            return self.holder(watcher) not in (0, os.getpid())
+        return self.place(watcher) != place
+
     def manned(self, watcher: Watcher = "monitor") -> bool:
         """Whether one holds its lock now."""
         return locks.is_held(self._file(f"{watcher}.lock"))

@@ -125,7 +125,7 @@ def _guard(folder: str, inventory: str, post: Watchpost) -> None:
     with death.Deaths() as deaths:
         seen: Process | None = None
         place = post.place("guard")
-        while post.wish().up is not False and place in (None, post.place("guard")):
+        while post.wish().up is not False and not post.is_displaced("guard", place):
             watchers.follow_log(folder)
             try:
                 one = care.look()

@@ -89,7 +89,7 @@ class Sentry:
     def _end_in_time(self) -> None:
         """Where the state folder was put anew (removed, say), nobody finds this monitor, and its lock keeps nobody
         out; and one that is not wanted any more ends, should monitor-stop have missed it."""
-        self.displaced = self._place is not None and self._post.place() != self._place
+        self.displaced = self._post.is_displaced("monitor", self._place)
         if self.displaced or (self._care is not None and self._post.wish().up is False):
             self._loop.ending = self._loop.ending or signal.SIGTERM
 
