@@ -4,4 +4,6 @@ compile all rooms anew (60 ms of 100): here it is turned on again, unless the us
 import os
 import sys
 
+__version__ = "0.1.0"
+
 sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))

@@ -95,11 +95,18 @@ def _popen(launch: Launch, quiet: int, log: int) -> subprocess.Popen[bytes]:
             pass_fds=launch.descriptors,
             start_new_session=True,
             umask=0o022,
+            user=_caller(os.getuid(), os.geteuid()),
+            group=_caller(os.getgid(), os.getegid()),
         )
     except OSError as error:
         raise SpawnError(_why_not(launch, error)) from error
     except ValueError as error:  # a NUL in an argument or a value; the message does not tell the value
         raise SpawnError(f"{launch.argv[0]} cannot be started: {error}") from error
+
+
+def _caller(real: int, effective: int) -> int | None:
+    """Where this acts for whoever typed `sudo`, what it starts is wholly theirs: no way back to root is left."""
+    return None if real == effective else effective
 
 
 def _why_not(launch: Launch, error: OSError) -> str:

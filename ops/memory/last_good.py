@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from ops.memory.files import write_atomically
-from ops.memory.state import folder_for
+from ops.memory.folders import folder_for
 from ops.model import Host, Probe, Service, Stack, fingerprint
 
 _FILE = "inventory.last"

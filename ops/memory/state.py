@@ -29,6 +29,7 @@ from typing import Any
 from ops.errors import StateError
 from ops.memory import locks
 from ops.memory.files import FULL, Unchanged, now, read_json, write_atomically
+from ops.memory.folders import folder_of
 from ops.memory.trust import parse
 from ops.model import Process, Stack, Wanted, fingerprint
 
@@ -74,23 +75,13 @@ class Record:
     log_start: int = 0  # how long the log was when this process was given it, bytes
 
 
-def folder_for(stack: str) -> str:
-    """$OPS_STATE, or the platform's user-state folder plus the stack's name."""
-    chosen = os.environ.get("OPS_STATE")
-    if chosen:
-        return os.path.abspath(os.path.expanduser(chosen))
-    if sys.platform == "darwin":
-        return os.path.expanduser(f"~/Library/Application Support/{stack}")
-    return os.path.join(os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state"), stack)
-
-
 class State:
     """The state folder of one stack. Made by `prepare()`, which every changing command calls first."""
 
     def __init__(self, stack: Stack, root: str, path: str | None = None) -> None:
         self.stack = stack
         self.root = os.path.realpath(root)
-        self.path = path or folder_for(stack.name)
+        self.path = path or folder_of(stack.name, self.root)
         self.notes: list[str] = []  # what could not be kept, for people
         self.pause: Callable[[float], None] = time.sleep  # how a lock is waited for
         self.overdue: Callable[[int], None] = lambda pid: None  # hears who holds one for longer than OVERDUE

@@ -5,6 +5,7 @@ know: processes beyond their identity, what the readings lead to.
 
     STATE/monitor.json      who watches (not fsynced: no process outlives a boot)
     STATE/guard.json        who watches the monitor, where it stands alone
+    STATE/monitor.next          who waits for it to end, to watch in its place
     STATE/monitor.wish      whether a monitor is wanted (fsynced: it holds over a boot)
     STATE/monitor.lock      flocked as long as a monitor runs; its time of change is the heartbeat
     STATE/guard.lock        the same for the guard
@@ -47,10 +48,11 @@ class MonitorWish:
 
 @dataclass(frozen=True)
 class Post:
-    """Who watches: the process of the monitor or of its guard."""
+    """Who watches: the process of the monitor or of its guard. `under`: the init system that keeps it, if any."""
 
     process: Process
     started_at: str = ""
+    under: str = ""
 
 
 class Watchpost:
@@ -89,11 +91,22 @@ class Watchpost:
         """Who signed on last, whether or not it still lives."""
         said = self._said(f"{watcher}.json")
         process = parse(Process, said.get("process"))
-        return Post(process, str(said.get("started_at", ""))) if process is not None and process.pid > 1 else None
+        if process is None or process.pid <= 1:
+            return None
+        return Post(process, str(said.get("started_at", "")), str(said.get("under", "")))
 
-    def sign_on(self, watcher: Watcher, process: Process) -> bool:
+    def sign_on(self, watcher: Watcher, process: Process, under: str = "") -> bool:
         """Records who watches."""
-        return self._write(f"{watcher}.json", asdict(Post(process, now())))
+        return self._write(f"{watcher}.json", asdict(Post(process, now(), under)))
+
+    def queue(self, process: Process) -> None:
+        """Records who waits for the monitor to end, to watch in its place."""
+        self._write("monitor.next", asdict(Post(process, now())))
+
+    def queued(self) -> Process | None:
+        """Who was the last to wait for that."""
+        found: Process | None = parse(Process, self._said("monitor.next").get("process"))
+        return found
 
     def lock(self, watcher: Watcher, by: str) -> contextlib.AbstractContextManager[int]:
         """Held by the one that watches, for life. LockHeld soon, naming the holder, when there is one."""
