@@ -32,6 +32,7 @@ _HELP = {
     "timeout": "give up after this many seconds",
     "watch": "look again every so many seconds, until Ctrl-C",
     "refresh-env": "take PATH, HOME, LANG, TZ, TMPDIR and the program anew from this shell",
+    "system": "for the whole machine, which only root may do: with sudo, for whoever typed it",
     "force": "also a port that is in no inventory",
     "since": "how far back: 90 (seconds), 30s, 15m, 24h or 7d",
     "lines": "how many of the last lines to begin with",
@@ -211,6 +212,22 @@ def monitor_stop(c: Context, check: bool = False, json: bool = False, timeout: s
 
 
 @_task()
+def install_service(
+    c: Context, system: bool = False, check: bool = False, json: bool = False, timeout: str = ""
+) -> None:
+    """Start the monitor at boot, or login, and have it watched: by launchd or systemd."""
+    _change(c, "install-service", None, check, json, timeout, {"system": system})
+
+
+@_task()
+def uninstall_service(
+    c: Context, system: bool = False, check: bool = False, json: bool = False, timeout: str = ""
+) -> None:
+    """Start nothing at boot any more; services run on."""
+    _change(c, "uninstall-service", None, check, json, timeout, {"system": system})
+
+
+@_task()
 def check_inventory(c: Context, json: bool = False) -> None:
     """Validate the inventory and show each service's worst-case recovery time."""
 
@@ -249,6 +266,8 @@ def namespace(tasks_file: str = "") -> Collection:
         monitor,
         monitor_start,
         monitor_stop,
+        install_service,
+        uninstall_service,
         report,
         check_inventory,
     ):
@@ -258,9 +277,9 @@ def namespace(tasks_file: str = "") -> Collection:
 
 def main() -> None:
     """The console script `ops`: the same commands from anywhere."""
-    from importlib.metadata import version
-
     from invoke.config import Config
+
+    from ops import __version__
 
     class OpsConfig(Config):
         @staticmethod
@@ -269,9 +288,7 @@ def main() -> None:
             defaults["tasks"]["dedupe"] = False  # `ops health restart health` means it
             return defaults
 
-    program = Program(
-        version=version("settlepaisa-ops"), namespace=namespace(), name="ops", binary="ops", config_class=OpsConfig
-    )
+    program = Program(version=__version__, namespace=namespace(), name="ops", binary="ops", config_class=OpsConfig)
     _explain_mistakes(program)
     program.run()
 

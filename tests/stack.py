@@ -83,6 +83,7 @@ class Stack:
         self.ops: dict[str, Any] = {"name": self.name, "interval": 2, "timeout": 2, "delay": 0.2, "attempts": 3}
         self.ops["monitor"] = False  # tests of the monitor say `stack.ops["monitor"] = True`, or start one
         self._started: list[subprocess.Popen[Any]] = []
+        self.become: list[str] = []  # a command line before each `inv`: as another user, say
         self.env: dict[str, str] = {
             "HOME": str(self.home),
             "PATH": os.environ["PATH"],
@@ -136,7 +137,8 @@ class Stack:
         """`inv ARGS` as a process of its own, not waited for."""
         pipe = subprocess.PIPE
         more = {"cwd": self.folder, "stdin": subprocess.DEVNULL, "stdout": pipe, "stderr": pipe, **more}
-        child = subprocess.Popen([PYTHON, "-m", "invoke", *args], env={**self.env, **(env or {})}, text=True, **more)
+        command = [*self.become, PYTHON, "-m", "invoke", *args]
+        child = subprocess.Popen(command, env={**self.env, **(env or {})}, text=True, **more)
         self._started.append(child)
         return child
 

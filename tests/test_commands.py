@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = {
     *("start", "stop", "restart", "restart-one", "kill-port", "reset", "status", "health"),
     *("hold", "release", "tail", "alerts", "check-inventory"),
-    *("monitor", "monitor-start", "monitor-stop", "report"),
+    *("monitor", "monitor-start", "monitor-stop", "report", "install-service", "uninstall-service"),
 }
 RECAP = re.compile(r"localhost : ok=\d+ changed=\d+ unreachable=\d+ failed=\d+ skipped=\d+")
 
@@ -83,7 +83,7 @@ def test_no_flag_has_a_letter_by_itself() -> None:
 def test_the_same_flags_everywhere_they_make_sense() -> None:
     flags = {context.name: set(context.flags) for context in namespace().to_contexts()}
     changing = {"start", "stop", "restart", "restart-one", "kill-port", "reset", "hold", "release"}
-    changing |= {"monitor-start", "monitor-stop"}
+    changing |= {"monitor-start", "monitor-stop", "install-service", "uninstall-service"}
     assert {name for name, known in flags.items() if {"--check", "--timeout"} <= known} == changing
     assert {name for name, known in flags.items() if "--json" in known} == COMMANDS
     assert {name for name, known in flags.items() if "--only" in known} == {

@@ -20,14 +20,14 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTING = f"""
 import sys, threading
 sys.path.insert(0, {str(ROOT)!r})
-from ops.watch.monitor import monitor
+from ops.watch.monitor import Way, monitor
 
 state, inventory, notes = sys.argv[3], sys.argv[5], open(sys.argv[6], "a")
 LOOKS = {{("socket.__new__", 16): "sockets", ("os.listdir", "/proc"): "processes"}}
 
 def turning(frame):
     while frame is not None:
-        if frame.f_code.co_name == "turn" and frame.f_code.co_filename.endswith("loop.py"):
+        if frame.f_code.co_name == "turn" and frame.f_code.co_filename.endswith("reactor.py"):
             return True
         frame = frame.f_back
     return False
@@ -41,7 +41,7 @@ def hook(event, arguments):
         print(threading.current_thread().name, turning(sys._getframe()), what, file=notes, flush=True)
 
 sys.addaudithook(hook)
-sys.exit(monitor(state, inventory, foreground=True, json=False))
+sys.exit(monitor(state, inventory, Way(foreground=True)))
 """
 
 

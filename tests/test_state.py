@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 from ops.errors import StateError
 from ops.host import process
 from ops.memory.files import append_line, read_json, write_atomically
-from ops.memory.state import Record, State, Wish, folder_for
+from ops.memory.folders import folder_for
+from ops.memory.state import Record, State, Wish
 from ops.model import Process
 from ops.model import Stack as StackOptions
 from tests.stack import Stack

@@ -12,10 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from ops.errors import OpsError, UsageError
 
-_LATER = (
-    *("install-service", "uninstall-service"),
-    "bootstrap",
-)
+_LATER = ("bootstrap",)
 Known = Mapping[str, Sequence[str]]  # by task: its flags
 
 

@@ -5,6 +5,8 @@ Knows: hosts, and that an operation runs on the machine it acts on. Must not kno
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from ops.operations.look import HostReport
     from ops.operations.report import WindowReport
 
+_FOR_OWNERS = ("install-service", "uninstall-service", "monitor-start", "monitor-stop")
 Done = Callable[[Outcome], None]
 Waiting = Callable[[str, str], None]
 
@@ -50,9 +53,25 @@ def last_good(path: str) -> tuple[Inventory, str] | None:
 def site_of(inventory: Inventory, request: Request, done: Done, waiting: Waiting) -> Site:
     """The site of a request on this machine."""
     host = here(inventory)
+    if request.task in _FOR_OWNERS:
+        _act_for_owner(host)
     state = State(host.stack, host.root)
     read = (inventory.path, inventory.text)
     return Site(host, state, request.task, request.check, request.timeout, *read, done, waiting)
+
+
+def _act_for_owner(host: Host) -> None:
+    """As root (with `sudo`, say) in the project of another user: root's part is only to tell the init system."""
+    if os.geteuid() != 0:
+        return
+    from ops.host import privilege
+    from ops.memory import folders
+
+    with contextlib.suppress(OSError):
+        owner = os.stat(host.root).st_uid
+        theirs = folders.folder_of_owner(host.stack.name, host.root)
+        if theirs and (os.environ.get("SUDO_UID") == str(owner) or os.path.isdir(theirs)):
+            privilege.act_for(owner)
 
 
 def send(inventory: Inventory, request: Request, done: Done, waiting: Waiting) -> tuple[list[Outcome], list[str]]:

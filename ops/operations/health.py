@@ -11,7 +11,7 @@ from dataclasses import replace
 from ops.host import process
 from ops.memory.files import now
 from ops.model import Probe, Reading, Service
-from ops.operations import asking, public, rivals, tree, watched
+from ops.operations import asking, boot, public, rivals, tree, watched
 from ops.operations.look import (
     HostReport,
     ServiceReport,
@@ -20,6 +20,7 @@ from ops.operations.look import (
     shown,
     sweep_warnings,
     watch_warnings,
+    with_boot,
 )
 from ops.operations.sight import Sight, Surroundings, see
 from ops.operations.site import Site
@@ -45,7 +46,8 @@ def health(site: Site, only: Sequence[str] = ()) -> HostReport:
         notes = [*public.warnings(site.host, site.state, service, sight), *_output_warning(sight)]
         warnings += [f"{service.name}: {note}" for note in notes]
     warnings += public.alerts_warnings(site.host, site.state)
-    monitor = watched.report(site)
+    monitor = with_boot(site, watched.report(site))
+    warnings += boot.warnings(site) if monitor.boot else ()
     warnings += watch_warnings(monitor) + sweep_warnings(monitor)
     if monitor.pid:
         pairs = zip(reports, as_watched(site, reports), strict=True)

@@ -79,10 +79,18 @@ def status(site: Site, only: Sequence[str] = ()) -> HostReport:
     sights = [see(site.state, service, around, port=False, whole=False) for service in services]
     pairs = zip(services, sights, strict=True)
     reports = [report_of(site, service, sight, wishes.get(service.name)) for service, sight in pairs]
-    monitor = watched.report(site)
+    monitor = with_boot(site, watched.report(site))
     reports = as_watched(site, reports) if monitor.pid else reports
     warnings = watch_warnings(monitor) + sweep_warnings(monitor)
     return HostReport(site.host.name, tuple(reports), monitor, warnings, whole=not only)
+
+
+def with_boot(site: Site, monitor: MonitorReport) -> MonitorReport:
+    """With what starts it at boot, by the files that are there: nobody is asked."""
+    from ops.operations import keepers
+
+    keeper = keepers.installed(site.host)
+    return replace(monitor, boot=keeper.words, boot_fault=keeper.fault()) if keeper else monitor
 
 
 def watch_warnings(monitor: MonitorReport) -> tuple[str, ...]:

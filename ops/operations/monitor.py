@@ -8,21 +8,25 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 from ops.errors import OpsError
-from ops.host import death, process
+from ops.host import process
 from ops.memory.last_good import LastGood
 from ops.memory.state import OVERDUE, State
 from ops.memory.watchpost import Watcher, Watchpost
 from ops.model import Outcome, Process
+from ops.operations import keepers
 from ops.operations.converge import Convergence, Plan, converge
 from ops.operations.site import Site
 from ops.operations.watched import MonitorReport, report, silent, who
 from ops.operations.watchers import launch
 
 NAME = "monitor"
+KEPT = ("systemd", "launchd")
 _UP_WITHIN = 15.0  # seconds from its spawn to its first heartbeat
+_TO_SIGN = 1.0  # seconds from its lock to its name
 _GRACE = 25.0  # seconds that it has to finish what it is restarting
 
 
@@ -61,24 +65,60 @@ def _carry_out_start(site: Site, plan: Plan) -> Outcome:
     if site.text:  # spares the monitor reading it: YAML is slow
         LastGood(site.state.path, site.inventory).keep(site.host, site.text)
     site.waiting(NAME, "its first heartbeat")
-    launched = launch("monitor", site.state.path, site.inventory)
-    one = _await_watch(site, post, launched)
+    one = _kept(site, post) or _launched(site, post)
     if one is None:
         raise OpsError("it did not begin to watch", wanted="its heartbeat", next=f"inv tail {NAME} --no-follow")
-    return Outcome(NAME, "monitor-start", "changed", plan.before, "up", f"watching, pid {one.pid}")
+    by = _keeper_of(site, post, one)
+    return Outcome(NAME, "monitor-start", "changed", plan.before, "up", f"watching, pid {one.pid}{by}")
 
 
-def _await_watch(site: Site, post: Watchpost, launched: Process) -> Process | None:
-    """Whoever watches: the one that was launched, or another that was quicker."""
+def _keeper_of(site: Site, post: Watchpost, one: Process) -> str:
+    """Which init system keeps it, in words. It holds its lock a moment before it signs on; never, on a full disk."""
+    until = site.deadline(_TO_SIGN)
+    while time.monotonic() < until:
+        signed = post.post()
+        if signed is not None and signed.process == one:
+            return f", kept by {signed.under}" if signed.under in KEPT else ""
+        site.pause(0.01)
+    return ""
+
+
+def _kept(site: Site, post: Watchpost) -> Process | None:
+    """Whoever watches once the init system that was told to keep it has started it; None where there is none, or it
+    would not: then it is launched all the same (law 7)."""
+    keeper = keepers.installed(site.host)
+    if keeper is None:
+        return None
+    try:
+        keepers.allowed(keeper, "install-service", new=True)
+        keeper.start()
+    except OpsError as error:
+        then = f"; under it again: {error.next}" if error.next else ""
+        site.note(NAME, [f"it stands alone until the next boot: {error.seen}{then}"])
+        return None
+    one = await_watch(site, post, lambda: False)
+    if one is None:
+        site.note(NAME, [f"{keeper.words} was told to start it, and it did not begin to watch; it stands alone"])
+    return one
+
+
+def _launched(site: Site, post: Watchpost) -> Process | None:
+    launched = launch("monitor", site.state.path, site.inventory)
+    return await_watch(site, post, lambda: not process.alive(launched) and not post.manned())
+
+
+def await_watch(
+    site: Site, post: Watchpost, in_vain: Callable[[], bool], wanted: Callable[[Process], bool] = lambda one: True
+) -> Process | None:
+    """Whoever watches (and is the wanted one), once there is one; None when it is `in_vain`, or takes too long."""
     until = site.deadline(_UP_WITHIN)
     while time.monotonic() < until:
         one = who(post)
-        if one is not None:
+        if one is not None and wanted(one):
             return one
-        if not process.alive(launched) and not post.manned():
+        if one is None and in_vain():
             return None
-        death.gone([launched.pid], 0.01)
-        site.checkpoint()
+        site.pause(0.01)
     return None
 
 
@@ -113,6 +153,7 @@ def _carry_out_stop(site: Site, seen: list[Process], plan: Plan) -> Outcome:
     post = Watchpost(site.state.path)
     recorded = post.want(False, site.by)  # before either ends, else they would bring one another back
     _end_both(site, post)
+    _end_unit(site, recorded)
     if not recorded:
         raise OpsError(
             f"it is down, but that it should stay down could not be recorded in {site.state.path}",
@@ -120,8 +161,18 @@ def _carry_out_stop(site: Site, seen: list[Process], plan: Plan) -> Outcome:
         )
     if plan.do == "end":
         more = "; services run on" if site.task == "monitor-stop" else ""
+        if more and keepers.installed(site.host):
+            more += ", and nothing is started at the next boot: inv monitor-start"
         plan = replace(plan, why=f"ended {_named(seen)}{more}")
     return plan.outcome(NAME, "monitor-stop")
+
+
+def _end_unit(site: Site, recorded: bool) -> None:
+    """Where an init system keeps it, it sees by the exit code that nobody wants it, or by the record; only where that
+    could not be written does it have to be told."""
+    keeper = None if recorded else keepers.installed(site.host)
+    if keeper is not None:
+        keeper.stop()
 
 
 def _end_both(site: Site, post: Watchpost) -> None:

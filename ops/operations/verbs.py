@@ -37,7 +37,7 @@ def perform(site: Site, request: Request) -> list[Outcome]:
     else:
         site.state.prepare()
         spawn.take_no_ignored_signals()  # here: services are spawned by threads, which may not touch handlers
-    if request.task in ("start", "reset"):
+    if request.task in ("start", "reset", "install-service"):
         _note_rivals(site)
     if not request.check:
         _recover(site)
@@ -158,6 +158,18 @@ def _hold(site: Site, request: Request) -> Sequence[Outcome]:
     return (intent.hold if request.task == "hold" else intent.release)(site, service)
 
 
+def _install_service(site: Site, request: Request) -> Sequence[Outcome]:
+    from ops.operations import boot
+
+    return [boot.install(site, system=bool(request.options.get("system")))]
+
+
+def _uninstall_service(site: Site, request: Request) -> Sequence[Outcome]:
+    from ops.operations import boot
+
+    return [boot.uninstall(site, system=bool(request.options.get("system")))]
+
+
 _VERBS: Mapping[str, Callable[[Site, Request], Sequence[Outcome]]] = {
     "start": _start,
     "stop": _stop,
@@ -169,4 +181,6 @@ _VERBS: Mapping[str, Callable[[Site, Request], Sequence[Outcome]]] = {
     "release": _hold,
     "monitor-start": _monitor_start,
     "monitor-stop": _monitor_stop,
+    "install-service": _install_service,
+    "uninstall-service": _uninstall_service,
 }

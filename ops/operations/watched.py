@@ -36,6 +36,9 @@ class MonitorReport:
     blind: str = ""
     guard: int | None = None
     young: bool = False  # it has only just begun
+    under: str = ""  # the init system that keeps it, if that has started it
+    boot: str = ""  # what starts it at boot, in words; "" for nothing
+    boot_fault: str = ""  # why that would not
 
     @property
     def well(self) -> bool:
@@ -58,15 +61,17 @@ def report(site: Site) -> MonitorReport:
     wanted = site.host.stack.monitor if wish is None else wish
     one, guard = who(post), who(post, "guard")
     its = guard.pid if guard else None
+    signed = post.post()
     if one is None:
         return MonitorReport(wanted=wanted, guard=its)
+    under = signed.under if signed and signed.process == one else ""
     said = post.readings()
     swept = said.get("swept_at")
-    swept = swept if isinstance(swept, str) else None
+    swept = swept if isinstance(swept, str) and (not signed or swept >= signed.started_at) else None  # its own
     fault, blind = (str(said.get(key, "")) for key in ("fault", "blind"))
     line = process.entry(one.pid)
     young = line is not None and line.age < _YOUNG
-    return MonitorReport(_state(post, one), one.pid, swept, wanted, fault, blind, its, young)
+    return MonitorReport(_state(post, one), one.pid, swept, wanted, fault, blind, its, young, under)
 
 
 def _state(post: Watchpost, one: Process) -> ServiceState:

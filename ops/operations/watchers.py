@@ -16,10 +16,12 @@ from ops.model import Process
 _PROGRAM = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "watch", "__main__.py")
 
 
-def argv(kind: Watcher, folder: str, inventory: str) -> list[str]:
+def argv(kind: Watcher, folder: str, inventory: str, under: str = "") -> list[str]:
     """The command line of the watcher of a state folder. By its path: where `ops` was found in the folder that a
-    command was typed in, and is installed nowhere, `-m` would not find it."""
-    return [sys.executable, "-I", _PROGRAM, kind, "--state", folder, "--inventory", inventory]
+    command was typed in, and is installed nowhere, `-m` would not find it. `under`: the init system that keeps it, or
+    `waiting` for one that waits until the monitor before it is gone."""
+    kept = ["--under", under] if under else []
+    return [sys.executable, "-I", _PROGRAM, kind, "--state", folder, "--inventory", inventory, *kept]
 
 
 def log_of(folder: str) -> str:
@@ -27,11 +29,11 @@ def log_of(folder: str) -> str:
     return os.path.join(folder, "logs", "monitor.log")
 
 
-def launch(kind: Watcher, folder: str, inventory: str) -> Process:
+def launch(kind: Watcher, folder: str, inventory: str, under: str = "") -> Process:
     """Starts it in the background; SpawnError when that is not possible. It takes nothing of this environment but
     what a login has."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TZ", "TMPDIR") if os.environ.get(name)}
-    start = spawn.Launch(argv(kind, folder, inventory), "/", kept, log_of(folder), os.path.join(folder, "quiet"))
+    start = spawn.Launch(argv(kind, folder, inventory, under), "/", kept, log_of(folder), os.path.join(folder, "quiet"))
     return spawn.spawn(start).process
 
 

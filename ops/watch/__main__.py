@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from argparse import Namespace
+
+WAITING = "waiting"  # alone, once the one before it has ended
+KEPT = ("systemd", "launchd")  # kept by these
+_PAUSE = 5.0  # seconds until one that cannot begin is to be brought back
 
 
 def main() -> int:
@@ -25,12 +30,15 @@ def main() -> int:
         if given.kind == "guard":
             from ops.watch.guard import guard
 
-            return guard(given.state, given.inventory)
-        from ops.watch.monitor import monitor
+            return guard(given.state, given.inventory, given.under)
+        from ops.watch.monitor import Way, monitor
 
-        return monitor(given.state, given.inventory, foreground=given.foreground, json=given.json)
+        way = Way(given.under, given.foreground, given.json)
+        return monitor(given.state, given.inventory, way)
     except OpsError as error:
-        print("\n".join(error.lines()), file=sys.stderr)
+        print("\n".join(error.lines()), file=sys.stderr, flush=True)
+        if given.under in KEPT:  # it is brought back at once, over and over
+            threading.Event().wait(_PAUSE)
         return error.exit_code
 
 
@@ -41,6 +49,7 @@ def _arguments() -> Namespace:
     parser.add_argument("kind", choices=["monitor", "guard"])
     parser.add_argument("--state", required=True)
     parser.add_argument("--inventory", required=True)
+    parser.add_argument("--under", choices=["", WAITING, *KEPT], default="")
     parser.add_argument("--foreground", action="store_true")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()

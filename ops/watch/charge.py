@@ -52,6 +52,7 @@ class Charge:
     checked_at: str | None = None
     cause: str = ""  # why it is being restarted
     failing_since: float | None = None  # when the first of the failed askings began, seconds since the epoch
+    booting: bool = False  # it is being started for the first time since the machine was
     revived: bool = False  # it was started anew and is not up yet
     since: str = ""  # when it came into its state, ISO 8601
     cpu: tuple[float, float] | None = None  # CPU seconds used, and the moment of that

@@ -23,6 +23,7 @@ from ops.operations import watched, watchers
 PERIOD = 3.0  # seconds between looks at a heartbeat; deaths are told by event
 _TO_BEGIN = 20.0  # seconds that a launched one has until it watches
 _CALM = 60.0  # seconds after which failed launches are forgotten
+_LAUNCHD_FIRST = 5.0  # seconds that launchd has to bring back a monitor that it keeps
 _LONGEST = 30.0  # seconds between launches of one that dies again and again
 
 
@@ -48,7 +49,11 @@ class Silence:
 class Care:
     """One watcher's care for the other."""
 
-    def __init__(self, folder: str, inventory: str, other: Watcher, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, folder: str, inventory: str, other: Watcher, tell: Callable[[str], None], under: str = ""
+    ) -> None:
+        self._under = under
+        self._missed_since: float | None = None
         self._folder = folder
         self._inventory = inventory
         self._other: Watcher = other
@@ -69,7 +74,7 @@ class Care:
             one = watched.who(self._post, self._other)
             if one is None:
                 return self._bring_back()
-            self._seen = one
+            self._seen, self._missed_since = one, None
         one = self._seen
         if time.monotonic() - self._launched_at > _CALM:
             self._failures = 0
@@ -92,40 +97,48 @@ class Care:
             process.send(launched, signal.SIGKILL)
             death.gone([launched.pid], 2.0)
             spawn.reap(launched.pid)
-        if moment < self._next or self._post.wish().up is False:
+        if moment < self._next or self._post.wish().up is False or self._is_left_to_launchd(moment):
             return None
         self._failures += 1
         self._next = moment + (0.0 if self._failures < 2 else min(0.25 * 2.0**self._failures, _LONGEST))
         self._launched_at = moment
         self._tell(f"the {self._other} is gone: brought back" if self._seen else f"launching the {self._other}")
         try:
-            self._launched = watchers.launch(self._other, self._folder, self._inventory)
+            under = self._under if self._other == "guard" else ""
+            self._launched = watchers.launch(self._other, self._folder, self._inventory, under)
         except OpsError as error:
             self._launched = None
             self._tell(f"the {self._other} could not be launched: {error}")
         return self._launched
 
+    def _is_left_to_launchd(self, moment: float) -> bool:
+        """Whether launchd, which keeps the monitor, still has time to bring it back by itself."""
+        if self._under != "launchd" or self._other == "guard":
+            return False
+        self._missed_since = moment if self._missed_since is None else self._missed_since
+        return moment - self._missed_since < _LAUNCHD_FIRST
 
-def guard(folder: str, inventory: str) -> int:
+
+def guard(folder: str, inventory: str, under: str = "") -> int:
     """Guards until no monitor is wanted any more."""
     post = Watchpost(folder)
     try:
         with post.lock("guard", "guard"):
-            _guard(folder, inventory, post)
+            _guard(folder, inventory, post, under)
     except LockHeld:
         return 0  # there is one already
     return 0
 
 
-def _guard(folder: str, inventory: str, post: Watchpost) -> None:
+def _guard(folder: str, inventory: str, post: Watchpost, under: str) -> None:
     me = process.identify(os.getpid())
     if me is not None:
         post.sign_on("guard", me)
-    care = Care(folder, inventory, "monitor", lambda text: _log(folder, text))
+    care = Care(folder, inventory, "monitor", lambda text: _log(folder, text), under)
     with death.Deaths() as deaths:
         seen: Process | None = None
         place = post.place("guard")
-        while post.wish().up is not False and not post.is_displaced("guard", place):
+        while post.wish().up is not False and not post.is_displaced("guard", place) and not _is_relieved(post, under):
             watchers.follow_log(folder)
             try:
                 one = care.look()
@@ -136,6 +149,13 @@ def _guard(folder: str, inventory: str, post: Watchpost) -> None:
             elif one == seen or deaths.watch(one.pid):
                 seen = None if deaths.poll(PERIOD) else one
                 spawn.reap(one.pid)
+
+
+def _is_relieved(post: Watchpost, under: str) -> bool:
+    """Whether the monitor that watches now is kept in another way: by systemd, which needs no guard, or by launchd,
+    whose guard lets that go first."""
+    signed = post.post()
+    return signed is not None and signed.under != under and process.alive(signed.process)
 
 
 def _log(folder: str, text: str) -> None:

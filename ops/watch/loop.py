@@ -223,13 +223,22 @@ class Loop(Reactor):
         """Hands it to the crew. What is not critical waits a moment for what is."""
         if self.charges.get(charge.service.name) is not charge:
             return  # taken out of the inventory meanwhile
-        if not charge.service.critical and self._let_go_first(begun, now):
+        if self._is_to_wait(charge, begun, now):
             self.timers.at(now + _GATHER, functools.partial(self._restart, charge, begun))
             return
+        charge.booting = False
         for one in charge.rounds:
             one.cancel()
         job = functools.partial(revive, self.site, charge.service, charge.last, charge.settled)
         self.crew.hand(charge.service.name, job, 0 if charge.service.critical else 1)
+
+    def _is_to_wait(self, charge: Charge, begun: float, now: float) -> bool:
+        """After a boot for what it needs, as long as that usually takes to start; else for critical ones, a moment."""
+        if not charge.booting:
+            return not charge.service.critical and self._let_go_first(begun, now)
+        needs = [self.charges[name] for name in charge.service.needs if name in self.charges]
+        coming = [one for one in needs if one.watch.wanted == "up" and one.watch.state != "up"]
+        return any(now - begun < one.service.start_time for one in coming)
 
     def _let_go_first(self, begun: float, now: float) -> bool:
         critical = (charge.watch for charge in self.charges.values() if charge.service.critical)

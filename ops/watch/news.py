@@ -48,7 +48,7 @@ class News:
             self._write_state(name, watch, charge.failing_since if ill else None)
         if watch.state != before.state:
             self._scribe.event(name, watch.state, "" if watch.state in ("up", "starting") else watch.why)
-        if fell_ill:
+        if fell_ill and not charge.booting:  # after a boot all are down, which is no news
             self._causes.began(name, now)
 
     def decided(self, charge: Charge, decision: Decision, now: float) -> None:

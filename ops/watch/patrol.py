@@ -73,8 +73,18 @@ class Patrol:
         charges = list(self._loop.charges.values())
         unknown = [charge for charge in charges if charge.root is None]
         looks = self._look([charge.service for charge in unknown]) if unknown else {}
+        if unknown and self._is_boot():
+            self._loop.scribe.event("", "boot", "the machine was started anew")
+            for charge in unknown:
+                charge.booting = True
         self._take(looks)
         self._next_sweep = self._loop.clock.last + 1.0
+
+    def _is_boot(self) -> bool:
+        """Whether all that is recorded is of another boot."""
+        records = [self._site.state.record(name) for name in self._loop.charges]
+        boots = {record.process.boot for record in records if record}
+        return bool(boots) and process.boot_id() not in boots
 
     def _each_second(self, now: float) -> None:
         self.reconcile()
@@ -210,7 +220,7 @@ class Patrol:
             self._loop.tell(charge, Taken(owners(sight.strangers)))
         elif sight.root is None and _missed(charge):
             charge.rest()
-            self._loop.died(charge, "not running")
+            self._loop.died(charge, "boot: the machine was started anew" if charge.booting else "not running")
         elif sight.root == charge.root and sight.root is not None:
             self._take_use(charge, sight)
             if look.remains:

@@ -9,9 +9,12 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from ops.host import process
+from ops.host.notify import MORE_TIME, Notifier
 from ops.memory.files import now as stamp
 from ops.memory.watchpost import Watchpost
 from ops.model import Process
@@ -28,33 +31,47 @@ _SWEEPS, _LATE = 3.0, 5.0  # after that many times their interval, and that many
 _JUMP = 2.0  # seconds by which the clock of the day may differ from the monotonic one
 
 
-class Sentry:
-    """Shows itself for a loop. Without `inventory`, it keeps no guard (somebody watches it on a terminal)."""
+@dataclass(frozen=True)
+class Kept:
+    """Who brings this monitor back: a guard, which finds the inventory at `guarded` ("": it has none, since the init
+    system watches it, or somebody on a terminal does), the init system `under` which it runs; and whether anybody
+    still wants it."""
 
-    def __init__(self, loop: Loop, patrol: Patrol, promise: Promise, inventory: str) -> None:
+    guarded: str
+    under: str
+    notifier: Notifier
+    wanted: Callable[[], bool]
+
+
+class Sentry:
+    """Shows itself for a loop, to commands and to whoever keeps it."""
+
+    def __init__(self, loop: Loop, patrol: Patrol, promise: Promise, kept: Kept) -> None:
         self._loop = loop
+        self._kept = kept
         self._patrol = patrol
         self._promise = promise
         self._post = Watchpost(loop.site.state.path)
         self._published = self._watched = -_PUBLISH_EVERY
         self._blind = ""  # in words, that sweeps are missed
         self._offset = _offset()
-        self._care = Care(loop.site.state.path, inventory, "guard", self._tell) if inventory else None
+        folder = loop.site.state.path
+        self._care = Care(folder, kept.guarded, "guard", self._tell, kept.under) if kept.guarded else None
         self._guard: Process | None = None
         self._next_look = 0.0
         self._place = self._post.place()  # None on a full disk, which had no room for the file
         self.displaced = False
         loop.each_second.append(self._each_second)
         loop.before_sleep.append(self._publish)
-        loop.beat = self._post.beat
+        loop.beat = self._beat
         self._recall()
 
     def sign_on(self) -> None:
         """From now on commands find it."""
-        self._post.beat()
+        self._beat()
         me = process.identify(os.getpid())
         if me is not None:
-            self._post.sign_on("monitor", me)
+            self._post.sign_on("monitor", me, self._kept.under)
         bell = self._post.bell()
         if bell is not None:
             self._loop.listen(bell, lambda: self._rung(bell))
@@ -70,8 +87,12 @@ class Sentry:
             os.read(bell, 4096)
         self._patrol.reconcile()
 
-    def _each_second(self, now: float) -> None:
+    def _beat(self) -> None:
         self._post.beat()
+        self._kept.notifier.tell("WATCHDOG=1", *([MORE_TIME] if self._loop.ending else []))
+
+    def _each_second(self, now: float) -> None:
+        self._beat()
         self._end_in_time()
         if self._guard is None or now >= self._next_look:
             self._next_look = now + PERIOD - 0.5  # seconds come a moment early or late
@@ -90,7 +111,7 @@ class Sentry:
         """Where the state folder was put anew (removed, say), nobody finds this monitor, and its lock keeps nobody
         out; and one that is not wanted any more ends, should monitor-stop have missed it."""
         self.displaced = self._post.is_displaced("monitor", self._place)
-        if self.displaced or (self._care is not None and self._post.wish().up is False):
+        if self.displaced or not self._kept.wanted():
             self._loop.ending = self._loop.ending or signal.SIGTERM
 
     def _miss_sweeps(self, now: float) -> None:
