@@ -21,6 +21,7 @@ from ops.model import Stack as Stack_
 from ops.operations import keepers
 from tests.stack import Stack
 
+ROOT = Path(__file__).resolve().parent.parent
 ODD = ("/opt/our ops/100%/$python", "-I", 'a "word"', "/opt/our ops/$HOME/main.py", "back\\slash")
 JOB = Job("com.pay.servicemonitor", ODD, "/opt/our ops", {"PATH": "/a b:/usr/bin", "TZ": "50%"}, version="1.2.3")
 
@@ -152,6 +153,41 @@ def test_files_are_replaced_in_one_step_and_what_was_there_is_kept(tmp_path: Pat
     initsystem.remove(path)
     assert initsystem.installed(path) is None
     assert sorted(os.listdir(tmp_path / "LaunchAgents")) == ["x.plist.replaced", "x.plist.replaced.2"]
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_what_is_to_bring_everything_back_is_on_the_disk_before_it_counts(tmp_path: Path) -> None:
+    """The order of writes and fsyncs, which is what a power cut would show."""
+    path, trace = tmp_path / "units" / "x.service", tmp_path / "trace"
+    code = f"from ops.host import initsystem; initsystem.write({str(path)!r}, b'text')"
+    calls = "trace=write,fsync,rename,renameat,renameat2"
+    command = ["strace", "-f", "-y", "-o", str(trace), "-e", calls, sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    if done.returncode != 0 and "ptrace" in done.stderr:
+        pytest.skip("strace may not trace here")
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in trace.read_text().splitlines() if str(path.parent) in line]
+    seen = [line.split()[1].partition("(")[0] if line[0].isdigit() else line.partition("(")[0] for line in lines]
+    assert [name.removesuffix("at2").removesuffix("at") for name in seen] == ["write", "fsync", "rename", "fsync"]
+    assert f"{path.parent}>" in lines[-1]  # the folder, without which the name is not
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (112, "log in"),
+        (119, "disabled"),
+        (122, "owner"),
+        (125, "ssh"),
+        (134, "session"),
+        (155, "quarantine"),
+        (78, "log"),
+    ],
+)
+def test_codes_of_launchctl_are_told_in_plain_words(code: int, words: str) -> None:
+    told = launchd.Launchd("com.pay.servicemonitor", True)._fault("bootstrap", initsystem.Said(code, "", ""))
+    assert told.seen.startswith("launchctl bootstrap system/com.pay.servicemonitor: ")
+    assert words in told.seen and f"({code})" in told.seen
 
 
 def test_a_tool_that_is_missing_or_hangs_is_told() -> None:
