@@ -119,11 +119,27 @@ class Mac(Stack):
     def services_of(self) -> dict[str, Process]:
         return {name: Process(**recorded(self, name)["process"]) for name in self.services}
 
+    def running(self, name: str | None = None) -> list[Process]:
+        """As any stack's, though they are another user's."""
+        if os.geteuid() != 0:
+            return super().running(name)
+        prefix = f"OPS_RUN={self.name}/{name}/" if name else f"OPS_RUN={self.name}/"
+        found = [pid for pid in process.pids() if f"\0{prefix}".encode() in b"\0" + _environment(pid)]
+        return [one for one in map(process.identify, found) if one is not None]
+
     def end(self) -> None:
         self.launchctl("__end")
         super().end()
+        assert not self.running(), "a service was left behind"
         for path in Path("/tmp").glob(f"{self.label}-std*.log"):
             path.unlink()
+
+
+def _environment(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return b""
 
 
 @pytest.fixture
