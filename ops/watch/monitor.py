@@ -29,7 +29,7 @@ from ops.watch.scribe import Echo, Scribe
 from ops.watch.sentry import Kept, Sentry
 from ops.watch.upkeep import Upkeep
 
-_TURN = 0.0005  # seconds after which a sweep's thread lets the loop go on; Python's 0.005 add up in a restart
+_TURN = 0.0001  # seconds after which a sweep's thread lets the loop go on; Python's 0.005 add up in a restart
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from ops.watch.loop import COMMAND_TIME, Loop
 from ops.watch.readings import Freed, Taken, Used, Wished
 
 STARTER = "inv start"  # how that command signs what it wants: it leaves alone what is up
-_AT_A_TIME = 50  # looks that are taken up before the loop turns to what has come meanwhile
+_AT_A_TIME = 10  # looks that are taken up before the loop turns to what has come meanwhile
 
 
 @dataclass(frozen=True)
