@@ -530,11 +530,10 @@ def test_f29_end_does_not_wait_for_another_users_process(run: Run) -> None:
 def test_law_6_end_is_bounded_even_when_there_is_always_another(run: Run) -> None:
     """A process that cannot be killed is not to be had everywhere. A tree with a new member each time it is looked
     at stands for it: `end` comes back all the same, after the grace and the time for the KILL."""
-    children = [run()]
+    children = []
 
     def find() -> list[Process]:
-        if children[-1].poll() is not None:
-            children.append(run())
+        children.append(run())  # whatever became of the last one: it may be dying just now
         one = process.identify(children[-1].pid)
         return [one] if one else []
 
