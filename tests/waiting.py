@@ -20,12 +20,18 @@ BLOCK = 400
 
 
 def until(look: Callable[[], T], within: float = 20.0, every: float = 0.01) -> T:
-    """The first truthy value of `look()`; AssertionError naming the last one after `within` seconds."""
+    """The first truthy value of `look()`; AssertionError naming the last one after `within` seconds. A file that is not
+    there yet, or not at this moment of a rotation, is nothing seen."""
     deadline = time.monotonic() + within
+    seen: object = None
     while True:
-        seen = look()
-        if seen:
-            return seen
+        try:
+            seen = found = look()
+        except FileNotFoundError as missing:
+            seen = missing
+        else:
+            if found:
+                return found
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {within} s; last seen: {seen!r}")
         time.sleep(every)
