@@ -40,7 +40,7 @@ def _after_a_boot(monitor: MonitorReport) -> list[str]:
 
 def _keeping(monitor: MonitorReport) -> str:
     """Who brings it back."""
-    kept = f", kept by {monitor.under}" if monitor.under in ("systemd", "launchd") else ""
+    kept = f", kept by {monitor.under}" if monitor.under else ""
     if monitor.under == "systemd":
         return kept
     if monitor.guard:

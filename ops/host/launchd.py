@@ -155,6 +155,11 @@ class Launchd:
                 self._seen["session"] = self._ask("managername").out
         return self._seen["session"] != "Aqua"
 
+    @property
+    def diary(self) -> str:
+        """The line that shows why it does not begin."""
+        return f"tail {output(self.label)[1]}"
+
     def text(self, job: Job) -> bytes:
         return text(job, background=self._background)
 

@@ -134,6 +134,11 @@ class Systemd:
         """What people call it."""
         return f"systemd {'system' if self.system else 'user'} unit {self.unit}"
 
+    @property
+    def diary(self) -> str:
+        """The line that shows why it does not begin."""
+        return f"journalctl {'' if self.system else '--user '}-u {self.label} -n 20"
+
     def text(self, job: Job) -> bytes:
         return text(job, system=self.system)
 

@@ -24,7 +24,7 @@ from ops.model import Outcome, Process
 from ops.operations import keepers
 from ops.operations.converge import Convergence, Plan, converge
 from ops.operations.keepers import Keeper
-from ops.operations.monitor import await_watch
+from ops.operations.monitor import await_watch, watching
 from ops.operations.site import Site
 from ops.operations.watched import MonitorReport, report, who
 from ops.operations.watchers import launch
@@ -172,11 +172,6 @@ def _keep_copy(seen: Seen) -> str:
     return f"; what stood there is kept as {kept}"
 
 
-def _watchers(post: Watchpost) -> list[Process]:
-    """Monitor and guard, the monitor first: once it was told to end it does not bring its guard back."""
-    return [one for one in (who(post), who(post, "guard")) if one is not None]
-
-
 def _handed_over(site: Site, keeper: Keeper, post: Watchpost, old: int | None) -> Process:
     """The monitor that the init system has started, once it shows its heartbeat; not the `old` one, which is being
     replaced. One that stands alone, whoever has started it, ends as soon as the next one waits for its place."""
@@ -184,39 +179,33 @@ def _handed_over(site: Site, keeper: Keeper, post: Watchpost, old: int | None) -
     until = site.deadline(_IN_PLACE + _GRACE)
     while True:
         pid = keeper.standing().pid
-        signed, watching = post.post(), who(post)
-        if watching is not None and watching.pid == pid != old:
-            if signed is not None and signed.process == watching and report(site).state == "up":
-                return watching
-        elif watching is not None and post.queued() is not None and post.queued() == process.identify(pid or 0):
+        signed, now = post.post(), who(post)
+        if now is not None and now.pid == pid != old:
+            if signed is not None and signed.process == now and report(site).state == "up":
+                return now
+        elif now is not None and post.queued() is not None and post.queued() == process.identify(pid or 0):
             _make_way(post)
         if time.monotonic() >= until:
             raise OpsError(
                 f"{keeper.words} was told to start it, and no monitor of it watches",
                 wanted="its heartbeat",
-                next=_where_it_says_why(keeper),
+                next=keeper.diary,
             )
         site.pause(0.02)
 
 
 def _make_way(post: Watchpost) -> None:
     """Ends the monitor that watches, its guard, and a guard that it may have launched only now."""
-    before = _watchers(post)
+    before = watching(post)
 
     def find() -> Sequence[Process]:
-        watching, guard = who(post), who(post, "guard")
-        late = guard if watching in before and guard not in before else None
+        now, guard = who(post), who(post, "guard")
+        late = guard if now in before and guard not in before else None
         return [*before, late] if late else before
 
     ending = process.end(find, grace=_GRACE, clock=time.monotonic)
     if ending.left:
         raise OpsError(f"the monitor before it, pid {ending.left[0].pid}, would not end: {ending.refused}")
-
-
-def _where_it_says_why(keeper: Keeper) -> str:
-    if keeper.name == initsystem.SYSTEMD:
-        return f"journalctl {'' if keeper.system else '--user '}-u {keeper.label} -n 20"
-    return "tail /tmp/service-monitor-stderr.log"
 
 
 # -- uninstall-service -------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from ops.host.launchd import Launchd
 from ops.host.systemd import Systemd
 from ops.model import Host
 from ops.operations import environment, watchers
+from ops.operations.order import in_sequence
 from ops.operations.site import Site
 
 Keeper = Systemd | Launchd
@@ -132,14 +133,10 @@ def job(site: Site, keeper: Keeper) -> Job:
 
 def _longest_ending(host: Host) -> float:
     """Seconds that it takes at most to end all services one after another as they need one another."""
-    graces = {service.name: service.grace for service in host.services}
-    needs = {service.name: [need for need in service.needs if need in graces] for service in host.services}
-
-    def from_on(name: str, seen: frozenset[str]) -> float:
-        below = [from_on(need, seen | {name}) for need in needs[name] if need not in seen]
-        return graces[name] + max(below, default=0.0)
-
-    return max((from_on(name, frozenset()) for name in graces), default=0.0)
+    ends: dict[str, float] = {}
+    for service in in_sequence(host.services):
+        ends[service.name] = service.grace + max((ends[need] for need in service.needs if need in ends), default=0.0)
+    return max(ends.values(), default=0.0)
 
 
 def _user(keeper: Keeper) -> str:

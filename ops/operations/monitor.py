@@ -24,7 +24,6 @@ from ops.operations.watched import MonitorReport, report, silent, who
 from ops.operations.watchers import launch
 
 NAME = "monitor"
-KEPT = ("systemd", "launchd")
 _UP_WITHIN = 15.0  # seconds from its spawn to its first heartbeat
 _TO_SIGN = 1.0  # seconds from its lock to its name
 _GRACE = 25.0  # seconds that it has to finish what it is restarting
@@ -78,7 +77,7 @@ def _keeper_of(site: Site, post: Watchpost, one: Process) -> str:
     while time.monotonic() < until:
         signed = post.post()
         if signed is not None and signed.process == one:
-            return f", kept by {signed.under}" if signed.under in KEPT else ""
+            return f", kept by {signed.under}" if signed.under else ""
         site.pause(0.01)
     return ""
 
@@ -127,14 +126,14 @@ def stop(site: Site) -> Outcome:
     thing = Convergence(
         NAME,
         "monitor-stop",
-        lambda: _watchers(Watchpost(site.state.path)),
+        lambda: watching(Watchpost(site.state.path)),
         _plan_stop,
         lambda seen, plan: _carry_out_stop(site, seen, plan),
     )
     return converge(site, thing)
 
 
-def _watchers(post: Watchpost) -> list[Process]:
+def watching(post: Watchpost) -> list[Process]:
     """The monitor first: once it has been told to end, it does not bring its guard back."""
     return [one for one in (who(post), who(post, "guard")) if one is not None]
 
@@ -179,7 +178,7 @@ def _end_both(site: Site, post: Watchpost) -> None:
     """At the same moment, and again whoever one of them has brought back in between: on a full disk they cannot read
     that they are not wanted. OpsError names what is left."""
     site.waiting(NAME, "monitor and guard to end")
-    ending = process.end(lambda: _watchers(post), grace=_GRACE, clock=time.monotonic)
+    ending = process.end(lambda: watching(post), grace=_GRACE, clock=time.monotonic)
     if ending.left:
         raise OpsError(f"{_named(list(ending.left))} would not end: {ending.refused}")
 
