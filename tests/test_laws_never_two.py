@@ -122,6 +122,41 @@ def test_law_1_twenty_starts_at_once(stack: Stack) -> None:
     assert {name: begun(stack, name) for name in stack.services} == {"api": 1, "web": 1, "worker": 1}
 
 
+LATE = """
+import os, sys, time
+print('begun', flush=True)
+while not os.path.exists('go'): time.sleep(0.01)
+os.execv(sys.executable, [sys.executable, '-S', *sys.argv[1:]])
+"""
+# The probe of the second command fails, having waited for what the first one says meanwhile: healthy, and recorded so.
+PROBE = """
+import json, os, sys, time
+asks = open(f'/proc/{os.getppid()}/cmdline').read().split('\\0')
+if '--timeout' in asks and not os.path.exists('asked'):
+    open('asked', 'w').close()
+    open('go', 'w').close()
+    while not json.load(open(sys.argv[1]))['ready_at']: time.sleep(0.01)
+    sys.exit(1)
+sys.exit(not os.path.exists('go'))
+"""
+
+
+def test_law_1_what_became_healthy_while_it_was_asked_is_not_restarted(stack: Stack) -> None:
+    (stack.folder / "probe.py").write_text(PROBE)
+    record = str(stack.state / "services" / "api.json")
+    probe = {"command": [sys.executable, "-S", "probe.py", record], "every": 1, "timeout": 9}
+    command = ["{python}", "-S", "-c", LATE, str(TINY), "{port}"]
+    stack.add("api", command, start_timeout=60, health=[probe])
+    stack.write()
+    first = stack.popen("start")
+    until(lambda: begun(stack, "api") == 1)
+    second = stack.inv("start", "--timeout", "50")
+    assert first.wait(60) == 0
+    assert (stack.folder / "asked").exists()
+    assert second.code == 0, second
+    assert begun(stack, "api") == 1
+
+
 def interleave(stack: Stack, seed: int, many: int) -> None:
     """`many` commands, drawn by the seed, three at a time, each begun at a random moment of the others."""
     dice = random.Random(seed)

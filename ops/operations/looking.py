@@ -25,19 +25,33 @@ def look_at(site: Site, services: Sequence[Service], *, probing: bool = True, re
     around = Surroundings(site.host, site.state)
     sights = {service.name: see(site.state, service, around) for service in services}
     asked = [s for s in services if probing and _worth_asking(sights[s.name])]
-    readings = asking.ask_all(site, [(service, service.gating()) for service in asked])
-    doubtful = [s for s in asked if asking.judge(s, sights[s.name], readings[s.name]) in ("hung", "unhealthy")]
-    readings = asking.confirmed(site, doubtful, readings)
-    for service in asked:
-        if _silent(service, sights[service.name]):
-            # All share one look at the ports, which may be older than the record: it may have come up in between.
-            sights[service.name] = see(site.state, service, Surroundings(site.host, site.state))
+    readings = _confirmed(site, asked, sights, {})
+    silent = [service for service in asked if _silent(service, sights[service.name])]
+    # All share one look at the ports, which may be older than the record: one may have come up in between.
+    again = {s.name: see(site.state, s, Surroundings(site.host, site.state)) for s in silent}
+    # What it answered before it was ready says nothing of one that is ready by now.
+    anew = [s for s in silent if _worth_asking(again[s.name]) and _is_news(again[s.name], sights[s.name])]
+    sights.update(again)
+    readings = _confirmed(site, anew, sights, readings)
     looks = [_look(site, one, sights[one.name], turns, readings, refresh) for one in services]
     said = watched.readings(site) if any(look.stale for look in looks) else {}
     return {
         one.name: replace(look, refused=_is_refused(said.get(one.name))) if look.stale else look
         for one, look in zip(services, looks, strict=True)
     }
+
+
+def _confirmed(
+    site: Site, services: Sequence[Service], sights: Mapping[str, Sight], known: Mapping[str, tuple[Reading, ...]]
+) -> dict[str, tuple[Reading, ...]]:
+    """What is known with the answers of these services, asked side by side; doubtful ones are asked again."""
+    readings = {**known, **asking.ask_all(site, [(service, service.gating()) for service in services])}
+    doubtful = [s for s in services if asking.judge(s, sights[s.name], readings[s.name]) in ("hung", "unhealthy")]
+    return asking.confirmed(site, doubtful, readings)
+
+
+def _is_news(sight: Sight, before: Sight) -> bool:
+    return sight.root != before.root or (sight.ready and not before.ready)
 
 
 def _is_refused(said: object) -> bool:
