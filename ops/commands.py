@@ -1,17 +1,19 @@
 """The commands: Invoke's namespace, flags, help and exit codes.
 
-Knows: Invoke (its one door), how a task ends. Must not know: rules, processes.
+Knows: Invoke (its one door), which flags a command has. Must not know: rules, processes.
 
 Everything heavy is imported inside the functions: `inv --list` must stay as fast as Invoke itself.
 """
 
 from __future__ import annotations
 
-import io
+import functools
+import inspect
 import itertools
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 from invoke.collection import Collection
@@ -20,223 +22,227 @@ from invoke.exceptions import Exit, ParseError
 from invoke.program import Program
 from invoke.tasks import task as _invoke_task
 
-from ops.errors import OpsError, UsageError
+from ops.errors import UsageError
 from ops.face import given
+from ops.face.ending import ended, open_streams, told
 
-Body = Callable[..., None]
+Flags = SimpleNamespace  # what was given with the flags of a task, by their names
 
-_HELP = {
-    "only": "act on this service alone (repeatable; commas allowed)",
-    "check": "say what would change, touch nothing (inv --dry means the same)",
-    "json": "print one JSON document on standard output, all else on standard error",
-    "timeout": "give up after this many seconds",
-    "watch": "look again every so many seconds, until Ctrl-C",
-    "refresh-env": "take PATH, HOME, LANG, TZ, TMPDIR and the program anew from this shell",
-    "system": "for the whole machine, which only root may do: with sudo, for whoever typed it",
-    "force": "also a port that is in no inventory",
-    "since": "how far back: 90 (seconds), 30s, 15m, 24h or 7d",
-    "lines": "how many of the last lines to begin with",
-    "no-follow": "print the last lines and end",
-    "name": "which service; the word NAME says the same",
-    "port": "which port; the word PORT says the same",
+# By flag: what it is when it is not given, and its help.
+_FLAGS: dict[str, tuple[Any, str]] = {
+    "only": (None, "act on this service alone (repeatable; commas allowed)"),
+    "limit": ("", "on these hosts: a pattern as Ansible has it, such as all, web, web:!h3, h1,h2, @file"),
+    "check": (False, "say what would change, touch nothing (inv --dry means the same)"),
+    "json": (False, "print one JSON document on standard output, all else on standard error"),
+    "timeout": ("", "give up after this many seconds"),
+    "serial": ("", "so many hosts at a time, each well before the next: 2, 25% or 1,25%"),
+    "forks": ("", "at most so many hosts at once (20)"),
+    "max_fail_percentage": ("", "go on with the next hosts while no more than so many percent have failed"),
+    "watch": ("", "look again every so many seconds, until Ctrl-C"),
+    "refresh_env": (False, "take PATH, HOME, LANG, TZ, TMPDIR and the program anew from this shell"),
+    "system": (False, "for the whole machine, which only root may do: with sudo, for whoever typed it"),
+    "force": (False, "also a port that is in no inventory"),
+    "since": ("24h", "how far back: 90 (seconds), 30s, 15m, 24h or 7d"),
+    "lines": ("", "how many of the last lines to begin with"),
+    "no_follow": (False, "print the last lines and end"),
+    "name": (inspect.Parameter.empty, "which service; the word NAME says the same"),
+    "port": (inspect.Parameter.empty, "which port; the word PORT says the same"),
 }
-
+_LOOKING = ("only", "limit", "forks", "json")
+_CHANGING = ("limit", "check", "json", "timeout", "serial", "forks", "max_fail_percentage")
 _WITH_POSITIONAL = ("restart-one", "kill-port", "hold", "release", "tail")
 
 
-def _task(*positional: str) -> Callable[[Body], Any]:
-    """An Invoke task as all of ours are: no automatic one-letter flags, help for every flag, `only` repeatable."""
+def _task(*flags: str) -> Callable[[Callable[[Context, Flags], None]], Any]:
+    """An Invoke task with these flags, as all of ours are: no automatic one-letter flags, help for each."""
 
-    def wrap(body: Body) -> Any:
-        words = body.__code__.co_varnames[1 : body.__code__.co_argcount]
-        texts = {word: _HELP[word.replace("_", "-")] for word in words if word.replace("_", "-") in _HELP}
+    def wrap(body: Callable[[Context, Flags], None]) -> Any:
+        @functools.wraps(body)
+        def run(c: Context, **values: Any) -> None:
+            body(c, Flags(**values))
+
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        words = [inspect.Parameter(name, kind, default=_FLAGS[name][0]) for name in flags]
+        run.__signature__ = inspect.Signature([inspect.Parameter("c", kind), *words])  # type: ignore[attr-defined]
         return _invoke_task(
-            body,
-            positional=list(positional),
-            iterable=["only"] if "only" in words else [],
+            run,
+            positional=[name for name in flags if name in ("name", "port")],
+            iterable=["only"] if "only" in flags else [],
             auto_shortflags=False,
-            help=texts,
+            help={name: _FLAGS[name][1] for name in flags},
         )
 
     return wrap
 
 
-@_task()
-def start(
-    c: Context, only: Any = None, check: bool = False, json: bool = False, timeout: str = "", refresh_env: bool = False
-) -> None:
+@_task("only", *_CHANGING, "refresh_env")
+def start(c: Context, flags: Flags) -> None:
     """Bring every service up and healthy, in order of what they need."""
-    _change(c, "start", only, check, json, timeout, {"refresh_env": refresh_env}, show_health=True)
+    _change(c, "start", flags, show_health=True)
 
 
-@_task()
-def stop(c: Context, only: Any = None, check: bool = False, json: bool = False, timeout: str = "") -> None:
+@_task("only", *_CHANGING)
+def stop(c: Context, flags: Flags) -> None:
     """Bring services down, to stay down: whole process trees gone, ports free."""
-    _change(c, "stop", only, check, json, timeout)
+    _change(c, "stop", flags)
 
 
-@_task()
-def restart(
-    c: Context, only: Any = None, check: bool = False, json: bool = False, timeout: str = "", refresh_env: bool = False
-) -> None:
+@_task("only", *_CHANGING, "refresh_env")
+def restart(c: Context, flags: Flags) -> None:
     """Restart all, one at a time in order, each healthy before the next."""
-    _change(c, "restart", only, check, json, timeout, {"refresh_env": refresh_env})
+    _change(c, "restart", flags)
 
 
-@_task("name")
-def restart_one(
-    c: Context, name: str, check: bool = False, json: bool = False, timeout: str = "", refresh_env: bool = False
-) -> None:
+@_task("name", *_CHANGING, "refresh_env")
+def restart_one(c: Context, flags: Flags) -> None:
     """Restart one service, gracefully.
 
     inv restart-one NAME
     """
-    _positional("restart-one", name)
-    _change(c, "restart-one", [name], check, json, timeout, {"refresh_env": refresh_env})
+    _change(c, "restart-one", flags)
 
 
-@_task("port")
-def kill_port(
-    c: Context, port: str, force: bool = False, check: bool = False, json: bool = False, timeout: str = ""
-) -> None:
+@_task("port", *_CHANGING, "force")
+def kill_port(c: Context, flags: Flags) -> None:
     """End whoever listens on a port; its clients are left alone.
 
     inv kill-port PORT
     """
-    _positional("kill-port", port)
-    _change(c, "kill-port", None, check, json, timeout, {"port": port, "force": force})
+    _change(c, "kill-port", flags)
 
 
-@_task()
-def reset(c: Context, only: Any = None, check: bool = False, json: bool = False, timeout: str = "") -> None:
+@_task("only", *_CHANGING)
+def reset(c: Context, flags: Flags) -> None:
     """Emergency: all down, ports freed, stale files cleared, all up again, verified."""
-    _change(c, "reset", only, check, json, timeout, show_health=True)
+    _change(c, "reset", flags, show_health=True)
 
 
-@_task("name")
-def hold(c: Context, name: str, check: bool = False, json: bool = False, timeout: str = "") -> None:
+@_task("name", *_CHANGING)
+def hold(c: Context, flags: Flags) -> None:
     """Have the monitor leave a service alone, while it goes on watching it.
 
     inv hold NAME
     """
-    _positional("hold", name)
-    _change(c, "hold", [name], check, json, timeout)
+    _change(c, "hold", flags)
 
 
-@_task("name")
-def release(c: Context, name: str, check: bool = False, json: bool = False, timeout: str = "") -> None:
+@_task("name", *_CHANGING)
+def release(c: Context, flags: Flags) -> None:
     """Give a held service back to the monitor.
 
     inv release NAME
     """
-    _positional("release", name)
-    _change(c, "release", [name], check, json, timeout)
+    _change(c, "release", flags)
 
 
-@_task()
-def status(c: Context, only: Any = None, json: bool = False, watch: str = "") -> None:
+@_task(*_LOOKING, "watch")
+def status(c: Context, flags: Flags) -> None:
     """What runs, from records and the process table alone: instant, nobody is asked."""
-    _report("status", only, json, watch)
+    _report(c, "status", flags)
 
 
-@_task()
-def health(c: Context, only: Any = None, json: bool = False, watch: str = "", timeout: str = "") -> None:
+@_task(*_LOOKING, "watch", "timeout")
+def health(c: Context, flags: Flags) -> None:
     """Ask every service everything, side by side; exit code 2 when something is not well."""
-    _report("health", only, json, watch, timeout)
+    _report(c, "health", flags)
 
 
-@_task("name")
-def tail(c: Context, name: str, lines: str = "10", no_follow: bool = False, json: bool = False) -> None:
+@_task("name", "limit", "forks", "lines", "no_follow", "json")
+def tail(c: Context, flags: Flags) -> None:
     """Follow logs: a service, `monitor`, `alerts`, or `all` merged.
 
     inv tail NAME
     """
-    _positional("tail", name)
+    _positional("tail", flags.name)
 
     def body() -> int:
-        from ops.face import reading
+        from ops.face import following
 
-        return reading.tail(name, given.whole(lines, "--lines", 0, 1_000_000), not no_follow, json)
+        lines = given.whole(flags.lines or "10", "--lines", 0, 1_000_000)
+        return following.tail(flags.name, lines, not flags.no_follow, flags.json, _way(c, flags))
 
-    _ended("tail", json, body)
+    _ended("tail", flags.json, body)
 
 
-@_task()
-def alerts(c: Context, lines: str = "20", json: bool = False) -> None:
+@_task("limit", "forks", "lines", "json")
+def alerts(c: Context, flags: Flags) -> None:
     """What went wrong, newest last."""
 
     def body() -> int:
         from ops.face import reading
 
-        return reading.alerts(given.whole(lines, "--lines", 1, 1_000_000), json)
+        lines = given.whole(flags.lines or "20", "--lines", 1, 1_000_000)
+        return reading.alerts(lines, flags.json, _way(c, flags))
 
-    _ended("alerts", json, body)
+    _ended("alerts", flags.json, body)
 
 
-@_task()
-def report(c: Context, only: Any = None, since: str = "24h", json: bool = False) -> None:
+@_task(*_LOOKING, "since")
+def report(c: Context, flags: Flags) -> None:
     """Uptime, recovery times, restarts, response times, CPU and memory, per service, over a window."""
 
     def body() -> int:
         from ops.face import reading
         from ops.operations.verbs import Request
 
-        window = {"since": given.span(since, "--since")}
-        return reading.kpis(Request("report", given.names(only), options=window), json)
+        window = {"since": given.span(flags.since, "--since")}
+        return reading.kpis(Request("report", given.names(flags.only), options=window), flags.json, _way(c, flags))
 
-    _ended("report", json, body)
+    _ended("report", flags.json, body)
 
 
-@_task()
-def monitor(c: Context, json: bool = False) -> None:
+@_task("json")
+def monitor(c: Context, flags: Flags) -> None:
     """Watch and bring back what dies, in this terminal, until Ctrl-C."""
 
     def body() -> int:
         from ops.face import watching
 
-        return watching.monitor(json)
+        return watching.monitor(flags.json)
 
-    _ended("monitor", json, body)
+    _ended("monitor", flags.json, body)
 
 
-@_task()
-def monitor_start(c: Context, check: bool = False, json: bool = False, timeout: str = "") -> None:
+@_task(*_CHANGING)
+def monitor_start(c: Context, flags: Flags) -> None:
     """Watch and bring back what dies, in the background."""
-    _change(c, "monitor-start", None, check, json, timeout)
+    _change(c, "monitor-start", flags)
 
 
-@_task()
-def monitor_stop(c: Context, check: bool = False, json: bool = False, timeout: str = "") -> None:
+@_task(*_CHANGING)
+def monitor_stop(c: Context, flags: Flags) -> None:
     """Stop watching; services run on."""
-    _change(c, "monitor-stop", None, check, json, timeout)
+    _change(c, "monitor-stop", flags)
 
 
-@_task()
-def install_service(
-    c: Context, system: bool = False, check: bool = False, json: bool = False, timeout: str = ""
-) -> None:
+@_task(*_CHANGING, "system")
+def install_service(c: Context, flags: Flags) -> None:
     """Start the monitor at boot, or login, and have it watched: by launchd or systemd."""
-    _change(c, "install-service", None, check, json, timeout, {"system": system})
+    _change(c, "install-service", flags)
 
 
-@_task()
-def uninstall_service(
-    c: Context, system: bool = False, check: bool = False, json: bool = False, timeout: str = ""
-) -> None:
+@_task(*_CHANGING, "system")
+def uninstall_service(c: Context, flags: Flags) -> None:
     """Start nothing at boot any more; services run on."""
-    _change(c, "uninstall-service", None, check, json, timeout, {"system": system})
+    _change(c, "uninstall-service", flags)
 
 
-@_task()
-def check_inventory(c: Context, json: bool = False) -> None:
+@_task(*_CHANGING)
+def bootstrap(c: Context, flags: Flags) -> None:
+    """Make hosts ready for all these commands: inv bootstrap --limit HOSTS."""
+    _change(c, "bootstrap", flags)
+
+
+@_task("limit", "json")
+def check_inventory(c: Context, flags: Flags) -> None:
     """Validate the inventory and show each service's worst-case recovery time."""
 
     def body() -> int:
         from ops.face import checking
 
-        return checking.check_inventory(json)
+        return checking.check_inventory(flags.json, _way(c, flags))
 
-    _ended("check-inventory", json, body)
+    _ended("check-inventory", flags.json, body)
 
 
 def namespace(tasks_file: str = "") -> Collection:
@@ -269,6 +275,7 @@ def namespace(tasks_file: str = "") -> Collection:
         install_service,
         uninstall_service,
         report,
+        bootstrap,
         check_inventory,
     ):
         made.add_task(one)
@@ -304,10 +311,11 @@ def _explain_mistakes(program: Any) -> None:
             except ParseError as error:
                 from ops.face import mistakes
 
-                _open_streams()
+                open_streams()
                 known = {name: sorted(context.flags) for name, context in program.parser.contexts.items()}
-                task, told = mistakes.explain(str(error), sys.argv[1:], known)
-                raise Exit(code=_told(task, "--json" in sys.argv, told.lines(), told.exit_code)) from None
+                task, mistake = mistakes.explain(str(error), sys.argv[1:], known)
+                code = told(task, "--json" in sys.argv, mistake.lines(), mistake.exit_code)
+                raise Exit(code=code) from None
 
         return run
 
@@ -318,40 +326,42 @@ def _explain_mistakes(program: Any) -> None:
 # -- how a task runs and ends ----------------------------------------------------------------------------------
 
 
-def _change(
-    c: Context,
-    task: str,
-    only: Iterable[str] | None,
-    check: bool,
-    json: bool,
-    timeout: str,
-    options: dict[str, Any] | None = None,
-    *,
-    show_health: bool = False,
-) -> None:
+def _change(c: Context, task: str, flags: Flags, *, show_health: bool = False) -> None:
+    for word in ("name", "port"):
+        if hasattr(flags, word):
+            _positional(task, getattr(flags, word))
+
     def body() -> int:
         from ops.face import changing
         from ops.operations.verbs import Request
 
-        chosen = dict(options or {})
-        if "port" in chosen:
-            chosen["port"] = given.whole(chosen["port"], "port", 1, 65535)
-        names = given.names(only) if task not in ("restart-one", "hold", "release") else tuple(only or ())
-        request = Request(task, names, check or bool(c.config.run.dry), given.seconds(timeout, "--timeout"), chosen)
-        return changing.change(request, json, show_health=show_health)
+        options = {name: getattr(flags, name) for name in ("refresh_env", "system", "force") if hasattr(flags, name)}
+        if hasattr(flags, "port"):
+            options["port"] = given.whole(flags.port, "port", 1, 65535)
+        names = (flags.name,) if hasattr(flags, "name") else given.names(getattr(flags, "only", None))
+        check = flags.check or bool(c.config.run.dry)
+        request = Request(task, names, check, given.seconds(flags.timeout, "--timeout"), options)
+        return changing.change(request, flags.json, _way(c, flags), show_health=show_health)
 
-    _ended(task, json, body)
+    _ended(task, flags.json, body)
 
 
-def _report(task: str, only: Any, json: bool, watch: str, timeout: str = "") -> None:
+def _report(c: Context, task: str, flags: Flags) -> None:
     def body() -> int:
         from ops.face import reading
         from ops.operations.verbs import Request
 
-        request = Request(task, given.names(only), timeout=given.seconds(timeout, "--timeout"))
-        return reading.report(request, json, given.seconds(watch, "--watch"))
+        timeout = given.seconds(getattr(flags, "timeout", ""), "--timeout")
+        request = Request(task, given.names(flags.only), timeout=timeout)
+        return reading.report(request, flags.json, given.seconds(flags.watch, "--watch"), _way(c, flags))
 
-    _ended(task, json, body)
+    _ended(task, flags.json, body)
+
+
+def _way(c: Context, flags: Flags) -> given.Way:
+    """Which hosts, and how many at a time. `fab` hands a task the connection to one host."""
+    said = {name: getattr(flags, name, "") for name in ("limit", "serial", "forks", "max_fail_percentage")}
+    return given.way(**said, connection=c if hasattr(c, "original_host") else None)
 
 
 def _positional(task: str, value: str) -> None:
@@ -365,71 +375,23 @@ def _positional(task: str, value: str) -> None:
 
 
 def _ended(task: str, json: bool, body: Callable[[], int]) -> None:
-    """The one door through which a task ends: errors become messages and exit codes, never a traceback."""
-    _open_streams()
+    """The one door through which a task ends."""
+    open_streams()
     _help_instead()
-    try:
+
+    def checked() -> int:
         _refuse_misread_flags()
-        code = body()
-        sys.stdout.flush()
-    except OpsError as error:
-        code = _told(task, json, error.lines(), error.exit_code)
-    except KeyboardInterrupt:
-        code = _told(task, json, ["interrupted"], 130)
-    except BrokenPipeError:
-        code = _reader_gone()
-    except OSError as error:
-        code = _unwritable(task, error)
+        return body()
+
+    code = ended(task, json, checked)
     if code:
         raise Exit(code=code)
-
-
-def _told(task: str, json: bool, lines: Sequence[str], code: int) -> int:
-    if code == 130:  # a second Ctrl-C must not break off the message, nor the exit code
-        import signal
-
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    from ops import render
-
-    if json:
-        print(render.error_document(task, "--check" in sys.argv, "\n".join(lines)), flush=True)
-    for line in render.error_lines(lines):
-        print(line, file=sys.stderr)
-    return code
-
-
-def _reader_gone() -> int:
-    """`inv tail all | head -1`: whoever read has seen enough. Python must not complain about it at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
-
-
-def _unwritable(task: str, error: OSError) -> int:
-    """A report that could not be written, to a full disk say: told on standard error. Any other error goes on."""
-    try:
-        sys.stdout.flush()
-    except OSError as lost:
-        _reader_gone()
-        return _told(task, False, [f"standard output cannot be written: {lost.strerror}"], 2)
-    raise error
-
-
-def _open_streams() -> None:
-    """Started with closed standard streams (`inv start 2>&-`): what is opened next must not become one of them."""
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
-    os.close(descriptor)
-    sys.stdout = sys.stdout or open(1, "w", closefd=False)
-    sys.stderr = sys.stderr or open(2, "w", closefd=False)
-    for stream in (sys.stdout, sys.stderr):  # where they are not UTF-8, what cannot be written is shown as an escape
-        if isinstance(stream, io.TextIOWrapper) and stream.errors != "backslashreplace":
-            stream.reconfigure(errors="backslashreplace")
 
 
 def _refuse_misread_flags() -> None:
     """`inv stop restart-one --bogus`: Invoke would stop everything before it finds that --bogus is no service."""
     words = sys.argv[1:]
-    flags = {f"--{name}" for name in (*_HELP, "name", "port", "dry", "debug", "echo", "pty", "hide")}
+    flags = {f"--{name.replace('_', '-')}" for name in (*_FLAGS, "dry", "debug", "echo", "pty", "hide")}
     for task, word in itertools.pairwise(words):
         if task in _WITH_POSITIONAL and word.startswith("-") and word.split("=")[0] not in flags:
             raise UsageError(f"{task}: unknown flag {word!r}, or a name is missing", next=f"inv {task} --help")

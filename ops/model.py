@@ -163,12 +163,13 @@ class Host:
 @dataclass(frozen=True)
 class Inventory:
     """Services and hosts as promised by one file. `hosts` is in the order of the file, `text` the fingerprint of its
-    bytes."""
+    bytes. `groups` has the names of the hosts of each group, `all` and `ungrouped` too, in Ansible's order."""
 
     path: str
     stack: Stack
     hosts: tuple[Host, ...]
     text: str = ""
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def host(self, name: str) -> Host:
         """The host of that name; KeyError when there is none."""

@@ -31,12 +31,14 @@ _LEAST_ROOM = 10  # columns for the checks, however narrow the terminal
 # -- outcomes ------------------------------------------------------------------------------------------------
 
 
-def outcome_lines(outcome: Outcome, width: int) -> list[str]:
-    """An outcome as people read it: one line, and more only for what went wrong."""
+def outcome_lines(outcome: Outcome, width: int, host_width: int = 0) -> list[str]:
+    """An outcome as people read it: one line, and more only for what went wrong. Among several hosts, each line begins
+    with its own."""
     way = outcome.before if outcome.before == outcome.after else f"{outcome.before} -> {outcome.after}"
     state = coloured(f"{outcome.state:<8}", _OUTCOME_COLOURS[outcome.state])
     head = f"{outcome.service:<{width}}  {state}  {way:<16}  {outcome.detail}".rstrip()
-    return [head, *(f"{'':<{width}}    {line}" for line in outcome.more)]
+    lines = [head, *(f"{'':<{width}}    {line}" for line in outcome.more)]
+    return [f"{outcome.host:<{host_width}}  {line}" for line in lines] if host_width else lines
 
 
 def recap_lines(outcomes: Sequence[Outcome], hosts: Sequence[str]) -> list[str]:
@@ -106,10 +108,11 @@ def report_document(task: str, reports: Sequence[HostReport]) -> str:
 
 def _host_value(report: HostReport) -> dict[str, Any]:
     monitor = report.monitor
-    return {
+    value: dict[str, Any] = {
         "services": [_service_value(service) for service in report.services],
         "monitor": {"state": monitor.state, "pid": monitor.pid, "last_sweep": monitor.last_sweep},
     }
+    return {**value, "error": report.error} if report.error else value
 
 
 _SERVICE_KEYS = (

@@ -44,6 +44,8 @@ def obstacle() -> str:
 class Machine:
     """Up once it is made; `down()` leaves nothing of it."""
 
+    python = sys.executable  # what a test runs inside by hand
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.user = "ops"
@@ -150,7 +152,7 @@ class Machine:
     def answers(self, port: int) -> bool:
         """Whether somebody answers there."""
         code = f"import urllib.request as u; u.urlopen('http://127.0.0.1:{port}/', timeout=2)"
-        return self._run("exec", sys.executable, "-S", "-c", code).returncode == 0
+        return self._run("exec", self.python, "-S", "-c", code).returncode == 0
 
     # -- its end ------------------------------------------------------------------------------------------------
 

@@ -29,7 +29,7 @@ from tests.waiting import until
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = {
     *("start", "stop", "restart", "restart-one", "kill-port", "reset", "status", "health"),
-    *("hold", "release", "tail", "alerts", "check-inventory"),
+    *("hold", "release", "tail", "alerts", "check-inventory", "bootstrap"),
     *("monitor", "monitor-start", "monitor-stop", "report", "install-service", "uninstall-service"),
 }
 RECAP = re.compile(r"localhost : ok=\d+ changed=\d+ unreachable=\d+ failed=\d+ skipped=\d+")
@@ -83,7 +83,9 @@ def test_no_flag_has_a_letter_by_itself() -> None:
 def test_the_same_flags_everywhere_they_make_sense() -> None:
     flags = {context.name: set(context.flags) for context in namespace().to_contexts()}
     changing = {"start", "stop", "restart", "restart-one", "kill-port", "reset", "hold", "release"}
-    changing |= {"monitor-start", "monitor-stop", "install-service", "uninstall-service"}
+    changing |= {"monitor-start", "monitor-stop", "install-service", "uninstall-service", "bootstrap"}
+    assert {name for name, known in flags.items() if {"--serial", "--max-fail-percentage"} <= known} == changing
+    assert {name for name, known in flags.items() if "--limit" in known} == COMMANDS - {"monitor"}
     assert {name for name, known in flags.items() if {"--check", "--timeout"} <= known} == changing
     assert {name for name, known in flags.items() if "--json" in known} == COMMANDS
     assert {name for name, known in flags.items() if "--only" in known} == {

@@ -50,6 +50,7 @@ FLOORS = {
     "ops.memory": 1,
     "ops.host": 1,
     "ops.inventory": 1,
+    "ops.wire": 0,
     "ops.model": 0,
     "ops.errors": 0,
 }
@@ -61,6 +62,8 @@ DOORS = {
     "h11": {"ops.host.probe_http"},
     "tabulate": {"ops.render"},
     "yaml": {"ops.inventory.document"},
+    "fabric": {"ops.fleet.remote"},
+    "paramiko": {"ops.fleet.ssh", "ops.fleet.remote"},
 }
 
 
@@ -171,20 +174,23 @@ def test_law_2_signals_leave_through_one_file() -> None:
 
 def test_only_the_face_prints() -> None:
     talking = places(r"print|sys\.(stdout|stderr)\.write")
-    processes = {"ops.watch.__main__", "ops.watch.monitor"}  # a process of its own has a face of its own
+    # A process of its own has a face of its own.
+    processes = {"ops.watch.__main__", "ops.watch.monitor", "ops.fleet.agent", "ops.fleet.groundwork"}
     assert {room(module) for module in talking - processes} <= {"ops.face", "ops.commands", "ops.render", "ops.dev"}
 
 
 def test_only_the_hands_start_processes() -> None:
     starting = places(r"subprocess\.\w+|os\.(fork|system|posix_spawn|exec\w+|spawn\w+)")
-    becoming = {"ops.face.watching"}  # `inv monitor` becomes the monitor
+    # `inv monitor` becomes the monitor; the groundwork is sent to a host where there are no hands yet.
+    becoming = {"ops.face.watching", "ops.fleet.groundwork"}
     assert {room(module) for module in starting - becoming} <= {"ops.host", "ops.dev"}
 
 
 def test_no_fixed_sleep_but_between_looks() -> None:
     """A verb waits for something with a deadline; only a poll of a file, a lock or the screen may sleep."""
     sleeping = places(r"time\.sleep")
-    assert sleeping <= {"ops.memory.locks", "ops.host.logs", "ops.host.death", "ops.face.reading", "ops.watch.guard"}
+    polls = {"ops.memory.locks", "ops.host.logs", "ops.host.death", "ops.fleet.memoir"}
+    assert sleeping <= {*polls, "ops.face.reading", "ops.watch.guard"}
 
 
 def test_nothing_is_swallowed_blindly() -> None:

@@ -140,6 +140,17 @@ all:
     assert far.vars == {"ops_root": "~/stack"}
 
 
+def test_how_a_host_is_reached_stays_as_it_is_written() -> None:
+    h1, h2, h3 = load(Path(__file__).parent / "data" / "inventory" / "reach.yaml").hosts
+    jump = '-o ProxyJump=ops@bastion -o "ServerAliveInterval 5"'
+    assert (h1.vars["ansible_ssh_common_args"], h1.vars["ansible_ssh_port"]) == (jump, 2222)
+    assert (h1.vars["ansible_timeout"], h1.vars["ansible_ssh_timeout"]) == (2.5, 7)
+    assert (h2.vars["ansible_ssh_common_args"], h2.vars["ansible_ssh_extra_args"]) == ("", "-4")
+    assert h2.vars["ansible_private_key_file"] == "~/.ssh/id_h2"
+    assert (h3.vars["ansible_become_user"], h3.vars["ansible_become_method"]) == ("ops", "ansible.builtin.sudo")
+    assert {host.connection for host in (h1, h2, h3)} == {"ssh"}
+
+
 def test_without_hosts_it_is_about_this_machine() -> None:
     host = only_host("services: {a: {command: x}}, colour: red")
     assert (host.name, host.connection, host.groups, host.vars) == ("localhost", "local", (), {"colour": "red"})

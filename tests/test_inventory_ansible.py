@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from ops.inventory import load
+from ops.errors import InventoryError
+from ops.inventory import load, loads
 from ops.model import Host
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -81,6 +82,37 @@ def test_one_host_asked_alone() -> None:
     ours = load(DATA / "diamond.yaml").host("h2")
     theirs = json.loads(ask(DATA / "diamond.yaml", "--host", "h2").stdout)
     assert {**ours.vars, "services": theirs["services"]} == theirs
+
+
+SECRETS = """
+import importlib, json, yaml
+found = []
+for name in ("connection.ssh", "become.sudo", "become.su"):
+    told = yaml.safe_load(importlib.import_module(f"ansible.plugins.{name}").DOCUMENTATION)["options"]
+    for option in told.keys() & {"password", "become_pass", "private_key", "private_key_passphrase"}:
+        found += [one["name"] for one in told[option]["vars"]]
+print(json.dumps(found))
+"""
+
+
+def test_every_secret_that_ansible_knows_is_refused() -> None:
+    asked = subprocess.run([sys.executable, "-c", SECRETS], capture_output=True, text=True, timeout=60)
+    keys = json.loads(asked.stdout)
+    assert {"ansible_password", "ansible_become_pass"} <= set(keys)
+    for key in keys:
+        text = f"all: {{vars: {{services: {{web: {{command: x}}}}}}, hosts: {{h: {{{key}: x}}}}}}"
+        with pytest.raises(InventoryError) as caught:
+            loads(text.encode(), Path("/etc/ops/inventory.yaml"))
+        assert key in caught.value.mistakes[0]
+
+
+@pytest.mark.parametrize("name", TRICKY)
+def test_the_same_groups_from_the_hosts_of_each(name: str) -> None:
+    inventory = load(DATA / name)
+    assert inventory.groups.keys() >= {"all", "ungrouped"}
+    for group, hosts in inventory.groups.items():
+        assert set(hosts) == members(listed(name), group), group
+        assert len(hosts) == len(set(hosts))
 
 
 @pytest.mark.parametrize("path", ["inventory.yaml", "examples/node/inventory.yaml"])

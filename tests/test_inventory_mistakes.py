@@ -138,6 +138,16 @@ def test_names_that_cannot_be_had(name: str) -> None:
         ("ops_root: '{{ x }}'", "all.vars.ops_root: a template"),
         ("ansible_connection: docker", "all.vars.ansible_connection: the text 'docker'; wanted local or ssh"),
         ("ansible_port: ssh", "all.vars.ansible_port: the text 'ssh'; wanted a whole number from 1 to 65535"),
+        ("ansible_ssh_port: 0", "all.vars.ansible_ssh_port: the number 0; wanted a whole number from 1 to 65535"),
+        ("ansible_ssh_host: 5", "all.vars.ansible_ssh_host: the number 5; wanted a text"),
+        ("ansible_ssh_user: ''", "all.vars.ansible_ssh_user: an empty text; wanted a text that is not empty"),
+        ("ansible_private_key_file: []", "all.vars.ansible_private_key_file: a list; wanted a text"),
+        ("ansible_become_user: '{{ x }}'", "all.vars.ansible_become_user: a template"),
+        ("ansible_become_method: su", "all.vars.ansible_become_method: the text 'su'; wanted sudo, the only way"),
+        ("ansible_timeout: soon", "all.vars.ansible_timeout: the text 'soon'; wanted a number of seconds"),
+        ("ansible_ssh_timeout: 0", "all.vars.ansible_ssh_timeout: the number 0; wanted a number of seconds, more"),
+        ("ansible_ssh_common_args: [-4]", "all.vars.ansible_ssh_common_args: a list; wanted a text such as '-o Proxy"),
+        ("ansible_ssh_extra_args: -o 'a", "all.vars.ansible_ssh_extra_args: a text that cannot be split"),
         ("foo-bar: 1", "all.vars.foo-bar: the name 'foo-bar'; wanted letters, digits and _"),
         ("5: 1", "all.vars.5: the key 5; wanted a text as the key"),
     ],
@@ -211,8 +221,10 @@ def test_all_at_once_in_the_order_of_the_file() -> None:
 
 @pytest.mark.parametrize(
     "key",
-    ["ansible_password", "ansible_ssh_pass", "ansible_become_password", "ansible_become_pass", "ansible_sudo_pass"],
-)
+    ["ansible_password", "ansible_ssh_pass", "ansible_become_password", "ansible_become_pass", "ansible_sudo_pass",
+     "ansible_su_pass", "ansible_ssh_password", "ansible_paramiko_password", "ansible_private_key_passphrase",
+     "ansible_ssh_private_key_passphrase"],
+)  # fmt: skip
 @pytest.mark.parametrize("place", ["vars", "host", "deep"])
 def test_passwords_are_refused_and_not_repeated(key: str, place: str) -> None:
     secret = f"{key}: hunter2"
@@ -221,3 +233,10 @@ def test_passwords_are_refused_and_not_repeated(key: str, place: str) -> None:
     found = the_mistake(f"all:\n vars: {{services: {{web: {{command: x}}}}{variables}}}\n {hosts}")
     assert f"{key}: a password" in found
     assert "hunter2" not in found
+
+
+@pytest.mark.parametrize("key", ["ansible_private_key", "ansible_ssh_private_key"])
+def test_keys_in_the_inventory_are_refused_and_not_repeated(key: str) -> None:
+    found = the_mistake(f"all: {{vars: {{services: {{web: {{command: x}}}}, {key}: BEGIN OPENSSH}}}}")
+    assert f"{key}: a private key; wanted none: use keys in files of their own" in found
+    assert "OPENSSH" not in found

@@ -16,53 +16,74 @@ from dataclasses import replace
 
 from ops import inventory, render
 from ops.errors import Interrupted, OpsError
+from ops.face import hosts
 from ops.face.colour import coloured
+from ops.face.given import Way
 from ops.face.progress import Progress
 from ops.fleet import reach
-from ops.model import Inventory, Outcome
+from ops.fleet.here import Tell
+from ops.fleet.reach import Selection
+from ops.model import Outcome
 from ops.operations.verbs import Request
 
 
-def change(request: Request, json: bool, *, show_health: bool) -> int:
-    """Carries the request out and shows it; the exit code: 0, or 2 when an outcome is `failed`.
+def change(request: Request, json: bool, way: Way, *, show_health: bool) -> int:
+    """Carries the request out and shows it; the exit code: 0, 2 when an outcome is `failed`, 4 when a host was
+    not reached.
 
     Watched-only probes (`restart: false`) gate no start: what they find is shown, and is the exit code of `health`."""
     begun = time.monotonic()
-    loaded = inventory.load(inventory.locate())
-    shown = _Shown(loaded, request, json)
+    selection = hosts.selected(inventory.load(inventory.locate()), way)
+    shown = _Shown(selection, request, json)
     try:
-        outcomes, notes = reach.send(loaded, request, shown.done, shown.waiting)
+        outcomes, notes = _sent(selection, request, way, Tell(shown.done, shown.waiting, shown.cancelled))
         shown.finish(outcomes, notes)
         if show_health and not request.check:
             left = None if request.timeout is None else request.timeout - (time.monotonic() - begun)
-            _close_with_health(shown, loaded, request, left, notes)
+            _close_with_health(shown, selection, request, left, notes)
     except (OpsError, KeyboardInterrupt) as error:
         return shown.broken_off(error)
     shown.recap(outcomes)
-    return 2 if shown.lost or any(outcome.state == "failed" for outcome in outcomes) else 0
+    if any(outcome.state == "unreachable" for outcome in outcomes):
+        return 4
+    return 2 if shown.lost or any(_is_unwell(outcome) for outcome in outcomes) else 0
+
+
+def _sent(selection: Selection, request: Request, way: Way, tell: Tell) -> tuple[list[Outcome], list[str]]:
+    if selection.alone and request.task != "bootstrap":
+        (came,) = reach.ask(selection, request, tell)
+        return list(came.answer.outcomes), list(came.answer.notes)
+    from ops.fleet import rollout
+
+    return rollout.send(selection, request, way.serial, way.most, tell)
 
 
 def _close_with_health(
-    shown: _Shown, loaded: Inventory, request: Request, left: float | None, notes: list[str]
+    shown: _Shown, selection: Selection, request: Request, left: float | None, notes: list[str]
 ) -> None:
     """A start ends with what one wants to know next: how the requested services are. `left` of --timeout bounds each
     probe, to a second at least. With --json standard output is for the one document."""
     if shown.json:
         return
     timeout = None if left is None else max(1.0, left)
-    report = reach.health(loaded, Request("health", request.only, timeout=timeout))
-    report = replace(report, warnings=tuple(text for text in report.warnings if text not in notes))
-    shown.say(["", *render.health_lines(report), ""])
+    came = reach.ask_each(selection, Request("health", request.only, timeout=timeout), Tell(cancelled=shown.cancelled))
+    reports = [hosts.report_of(one) for one in came]
+    told = [replace(one, warnings=tuple(text for text in one.warnings if text not in notes)) for one in reports]
+    shown.say(["", *hosts.lines(told, render.health_lines), ""])
 
 
 class _Shown:
     """What has been shown so far of one request; outcomes come from several threads."""
 
-    def __init__(self, loaded: Inventory, request: Request, json: bool) -> None:
+    def __init__(self, selection: Selection, request: Request, json: bool) -> None:
         self.json = json
+        self.cancelled = threading.Event()
         self._request = request
-        self._host = reach.here(loaded)
-        self._width = max((len(service.name) for service in self._host.services), default=8)
+        self._hosts = [host.name for host in selection.hosts]
+        self._named = selection.named
+        names = [service.name for host in selection.hosts for service in host.services]
+        self._width = max(map(len, names), default=8)
+        self._host_width = 0 if selection.alone else max(map(len, self._hosts))
         self._progress = Progress(time.monotonic)
         self._lock = threading.Lock()
         self._seen: list[Outcome] = []
@@ -89,7 +110,7 @@ class _Shown:
             self._seen.append(outcome)
             self._progress.clear()
             if not self.json:
-                self.say(render.outcome_lines(outcome, self._width))
+                self.say(render.outcome_lines(outcome, self._width, self._host_width))
 
     def waiting(self, service: str, what: str) -> None:
         if self._progress.enabled:  # asked before the lock, for which a hundred starting services would queue up
@@ -108,14 +129,18 @@ class _Shown:
         if self.json:
             return
         check = ["check only: nothing was touched"] if self._request.check else []
-        self.say([*check, *render.recap_lines(outcomes, [self._host.name])])
+        self.say([*check, *render.recap_lines(outcomes, self._hosts)])
+        unwell = [name for name in self._hosts if any(_is_unwell(one) for one in outcomes if one.host == name)]
+        if unwell and self._host_width:
+            self.say(["", f"next:   {carrying_on(self._request, ','.join(unwell), anew=True)}"])
 
     def broken_off(self, error: BaseException) -> int:
         """After Ctrl-C or an error: what was done until then, and what to do next; the exit code."""
         with self._lock:
             self._progress.end()
         if isinstance(error, KeyboardInterrupt | Interrupted):
-            error = Interrupted("interrupted", next=carrying_on(self._request))
+            limit = ",".join(self._hosts) if self._named else ""
+            error = Interrupted("interrupted", next=carrying_on(self._request, limit))
         if not isinstance(error, OpsError):
             raise error
         text = "\n".join(error.lines())
@@ -130,16 +155,23 @@ class _Shown:
         return error.exit_code
 
 
-def carrying_on(request: Request) -> str:
-    """The line that carries on with what was interrupted. What a restart or reset has ended is started; what it has
-    not reached is left as it is."""
-    task = "start" if request.task in ("restart", "restart-one", "reset") else request.task
+def _is_unwell(outcome: Outcome) -> bool:
+    """Failed, or of a host that was never asked."""
+    return outcome.state in ("failed", "unreachable") or (outcome.state == "skipped" and outcome.service == "host")
+
+
+def carrying_on(request: Request, limit: str = "", *, anew: bool = False) -> str:
+    """The line that carries on with what was interrupted, on these hosts. What a restart or reset has ended is started;
+    what it has not reached is left as it is. `anew`: the same again."""
+    restarts = request.task in ("restart", "restart-one", "reset") and not anew
+    task = "start" if restarts else request.task
     words = ["inv", task]
     if task == "kill-port":
         words += [str(request.options["port"])] + (["--force"] if request.options.get("force") else [])
-    elif task in ("hold", "release"):
+    elif task in ("hold", "release", "restart-one"):
         words += request.only
     elif request.only:
         words += ["--only", ",".join(request.only)]
+    words += ["--limit", limit] if limit else []
     words += ["--refresh-env"] if request.task == "start" and request.options.get("refresh_env") else []
     return " ".join(words + (["--check"] if request.check else []))

@@ -6,32 +6,49 @@ Knows: how that is shown. Must not know: how the file is read.
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from ops import inventory, render
+from ops.face import hosts
 from ops.face.colour import coloured
-from ops.fleet import reach
-from ops.model import Outcome, Service
+from ops.face.given import Way
+from ops.fleet import here
+from ops.fleet.here import Tell
+from ops.model import Host, Outcome, Service
+from ops.operations.verbs import Request
 
 
-def check_inventory(json: bool) -> int:
+def check_inventory(json: bool, way: Way) -> int:
     """Prints a line per service; exit code 2 when one needs longer to recover than its budget allows.
 
     What this machine lacks is a warning only: the file may be meant for another, or the program come later."""
     loaded = inventory.load(inventory.locate())
-    host = reach.here(loaded)
-    outcomes = [verdict(service) for service in host.services]
+    chosen = hosts.selected(loaded, way)
+    outcomes = [replace(verdict(service), host=host.name) for host in chosen.hosts for service in host.services]
     if json:
         print(render.outcome_document("check-inventory", False, outcomes), flush=True)
     else:
-        rows = [_row(service, outcome) for service, outcome in zip(host.services, outcomes, strict=True)]
-        print(f"{loaded.path}: {len(host.services)} services\n")
-        print("\n".join(render.table(["service", "port", "needs", "worst case", "budget", ""], rows)) + "\n")
-        print("\n".join(render.recap_lines(outcomes, [host.name])))
-    for name, error in reach.obstacles(loaded).items():
-        next_line = f"; next: {error.next}" if error.next else ""
-        warning = f"warning: {name} could not be started here: {error.seen}{next_line}"
-        print(coloured(warning, "yellow", sys.stderr), file=sys.stderr)
+        for host in chosen.hosts:
+            _show(loaded.path if chosen.alone else f"{loaded.path}, {host.name}", host)
+        print("\n".join(render.recap_lines(outcomes, [host.name for host in chosen.hosts])))
+    for host in chosen.hosts:
+        if host.connection == "local":
+            _warn(here.carry_out(host, chosen.origin, Request("obstacles"), Tell()).found)
     return 2 if any(outcome.state == "failed" for outcome in outcomes) else 0
+
+
+def _show(title: str, host: Host) -> None:
+    rows = [_row(service, verdict(service)) for service in host.services]
+    print(f"{title}: {len(host.services)} services\n")
+    print("\n".join(render.table(["service", "port", "needs", "worst case", "budget", ""], rows)) + "\n")
+
+
+def _warn(obstacles: Mapping[str, Sequence[str]]) -> None:
+    for name, (seen, *more) in obstacles.items():
+        told = "".join(f"; next: {line.removeprefix('next:').strip()}" for line in more if line.startswith("next:"))
+        warning = f"warning: {name} could not be started here: {seen}{told}"
+        print(coloured(warning, "yellow", sys.stderr), file=sys.stderr)
 
 
 def verdict(service: Service) -> Outcome:

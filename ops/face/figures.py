@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import ROUND_DOWN, Decimal
 from typing import TYPE_CHECKING, Any
@@ -22,19 +22,27 @@ if TYPE_CHECKING:
     from ops.operations.report import WindowReport
 
 Column = tuple[str, Callable[["Kpi"], str]]
+Found = Mapping[str, "WindowReport | str"]  # by host: its figures, or why nothing is known of it
 
 
-def document(report: WindowReport) -> str:
+def document(found: Found) -> str:
     """The one JSON document of `report`."""
+    reports = [one for one in found.values() if not isinstance(one, str)]
     return json.dumps(
         {
             "schema": SCHEMA,
             "task": "report",
-            "since": report.since,
-            "until": report.until,
-            "hosts": {report.name: {"services": [_value(kpi) for kpi in report.kpis]}},
+            "since": min((report.since for report in reports), default=None),
+            "until": max((report.until for report in reports), default=None),
+            "hosts": {name: _host_value(one) for name, one in found.items()},
         }
     )
+
+
+def _host_value(found: WindowReport | str) -> dict[str, Any]:
+    if isinstance(found, str):
+        return {"services": [], "error": found}
+    return {"services": [_value(kpi) for kpi in found.kpis]}
 
 
 _KEYS = (
@@ -52,7 +60,17 @@ def _value(kpi: Kpi) -> dict[str, Any]:
 # -- for people ------------------------------------------------------------------------------------------------
 
 
-def lines(report: WindowReport) -> list[str]:
+def lines(found: Found) -> list[str]:
+    """Of each host, one below the other, with its name when there are several."""
+    shown: list[str] = []
+    for name, one in found.items():
+        shown += [""] if shown else []
+        shown += [f"{name}:"] if len(found) > 1 and not isinstance(one, str) else []
+        shown += [coloured(f"{name}: {one}", "red")] if isinstance(one, str) else lines_of(one)
+    return shown
+
+
+def lines_of(report: WindowReport) -> list[str]:
     """Whether the targets were met, over which window, and the table; where nothing was watched, what to type."""
     shown = [headline(report), *_window(report), ""]
     if any(kpi.watched_seconds for kpi in report.kpis):

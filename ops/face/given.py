@@ -7,12 +7,40 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 from ops.errors import UsageError
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST_SPAN = 3650 * 86400.0
+
+
+@dataclass(frozen=True)
+class Way:
+    """Which hosts, and how many at a time: `limit` and `serial` as typed, `forks` at once, `most` percent may fail.
+    `connection`: the one that `fab` has made, to one host."""
+
+    limit: str = ""
+    serial: str = ""
+    forks: int = 20
+    most: float | None = None
+    connection: Any = None
+
+
+def way(*, limit: str, serial: str, forks: str, max_fail_percentage: str, connection: Any) -> Way:
+    """The way as it was typed. A forgotten pattern must not mean this machine."""
+    if any(word in ("--limit=", "--limit") and not limit.strip() for word in sys.argv[1:]):
+        raise UsageError("--limit needs hosts", next="--limit all, --limit web, or --limit h1,h2")
+    if connection is not None and limit:
+        raise UsageError("fab names the host (-H), so --limit cannot", next="inv, with --limit; or fab, without")
+    most = None
+    if serial or max_fail_percentage:
+        from ops.fleet import rolling
+
+        rolling.sizes(serial or "1", 1)
+        most = rolling.percentage(max_fail_percentage)
+    return Way(limit, serial, whole(forks, "--forks", 1, 1000) if forks else 20, most, connection)
 
 
 def names(only: Any) -> tuple[str, ...]:

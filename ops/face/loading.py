@@ -29,11 +29,13 @@ class Loaded:
     warning: tuple[str, ...] = ()
 
 
-def load() -> Loaded:
-    """The inventory, or the last good one. InventoryError when there is neither."""
+def load(*, here: bool = True) -> Loaded:
+    """The inventory, or the last good one, which is of this machine alone. InventoryError when there is neither, or
+    (`here`) when it has no part for this machine."""
     try:
         loaded = inventory.load(inventory.locate())
-        reach.here(loaded)
+        if here:
+            reach.here(loaded)
     except InventoryError as error:
         named = os.environ.get(VARIABLE)
         last = reach.last_good(os.path.expanduser(named) if named else str(inventory.locate()))
@@ -43,9 +45,9 @@ def load() -> Loaded:
     return Loaded(loaded)
 
 
-def loaded_and_warned() -> Inventory:
+def loaded_and_warned(*, here: bool = True) -> Inventory:
     """The same for who looks once: the warning is shown first."""
-    found = load()
+    found = load(here=here)
     warn(found)
     return found.inventory
 

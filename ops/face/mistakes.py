@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 
 from ops.errors import OpsError, UsageError
 
-_LATER = ("bootstrap",)
 Known = Mapping[str, Sequence[str]]  # by task: its flags
 
 
@@ -35,8 +34,6 @@ def _unknown(word: str, words: Sequence[str], known: Known) -> tuple[str, UsageE
     task = _task_before(place, words, known)
     if word.startswith("-"):
         return task or "inv", _unknown_flag(word, task, known)
-    if word in _LATER:
-        return word, UsageError(f"{word} comes with a later version", next="inv --list shows what there is")
     if word in _services():
         return task or word, _misplaced_service(word, task, known)
     near = _near(word, known)

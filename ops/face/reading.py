@@ -1,60 +1,69 @@
-"""Running a task that only looks: status, health, report, tail, alerts.
+"""Running a task that only looks: status, health, report, alerts.
 
 Knows: when what is printed. Must not know: how it is found out.
 """
 
 from __future__ import annotations
 
-import select
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Any
 
 from ops import render
-from ops.face import loading
+from ops.face import hosts, loading
+from ops.face.colour import coloured
+from ops.face.given import Way
 from ops.fleet import reach
-from ops.model import LOCALHOST
+from ops.fleet.here import Tell
+from ops.fleet.reach import Came, Selection
+from ops.operations.look import HostReport
 from ops.operations.verbs import Request
 
-if TYPE_CHECKING:
-    from ops.operations.look import HostReport
 
-
-def report(request: Request, json: bool, watch: float | None) -> int:
-    """Shows status or health, once or every `watch` seconds; exit code 2 when something is not well. A warning about
-    the inventory is said once, unless the screen that it stood on is cleared."""
-    code, told = _report_once(request, json, "", ())
+def report(request: Request, json: bool, watch: float | None, way: Way) -> int:
+    """Shows status or health, once or every `watch` seconds; exit code 2 when something is not well, 4 when a host was
+    not reached. A warning about the inventory is said once, unless the screen that it stood on is cleared."""
+    code, told = _report_once(request, json, way, "", ())
     try:
         while watch is not None:
             time.sleep(watch)
-            code, told = _report_once(request, json, "\033[H\033[2J" if sys.stdout.isatty() else "\n", told)
+            code, told = _report_once(request, json, way, "\033[H\033[2J" if sys.stdout.isatty() else "\n", told)
     except KeyboardInterrupt:
         return 130
     return code
 
 
-def _report_once(request: Request, json: bool, before: str, told: tuple[str, ...]) -> tuple[int, tuple[str, ...]]:
+def _report_once(
+    request: Request, json: bool, way: Way, before: str, told: tuple[str, ...]
+) -> tuple[int, tuple[str, ...]]:
     """`told`: what was warned of the last time; the exit code and what is warned of now."""
-    loaded = loading.load()
+    loaded = loading.load(here=not way.limit)
     if loaded.warning != told:
         loading.warn(loaded)
-    look = reach.health if request.task == "health" else reach.status
-    found = look(loaded.inventory, request)
+    came = reach.ask(hosts.selected(loaded.inventory, way), request, Tell())
+    reports = [hosts.report_of(one) for one in came]
     if loaded.warning:
-        found = _without_the_monitors(found)
+        reports = [_without_the_monitors(one) for one in reports]
     if json:
-        print(render.report_document(request.task, [found]), flush=True)
-        for warning in found.warnings:
-            print(f"warning: {warning}", file=sys.stderr)
+        _print_document(request, reports)
     else:
-        lines = render.health_lines(found) if request.task == "health" else render.status_lines(found)
         if before.strip() and sys.stderr.isatty():
             print(end=before, flush=True)
             loading.warn(loaded)
             before = ""
-        print(before + "\n".join(lines), flush=True)
-    return 0 if found.healthy else 2, loaded.warning
+        show = render.health_lines if request.task == "health" else render.status_lines
+        print(before + "\n".join(hosts.lines(reports, show)), flush=True)
+    return hosts.exit_code(came, healthy=all(one.healthy for one in reports)), loaded.warning
+
+
+def _print_document(request: Request, reports: Sequence[HostReport]) -> None:
+    print(render.report_document(request.task, reports), flush=True)
+    for one in reports:
+        warnings = [*one.warnings, *([one.error] if one.error else [])]
+        for warning in warnings:
+            print(f"warning: {warning if len(reports) == 1 else f'{one.name}: {warning}'}", file=sys.stderr)
 
 
 def _without_the_monitors(found: HostReport) -> HostReport:
@@ -65,53 +74,46 @@ def _without_the_monitors(found: HostReport) -> HostReport:
     return replace(found, warnings=tuple(one for one in found.warnings if one not in said))
 
 
-def kpis(request: Request, json: bool) -> int:
+def kpis(request: Request, json: bool, way: Way) -> int:
     """Shows how well the services did over a window. No check: the exit code is 0 also where targets were missed."""
     from ops.face import figures
 
-    found = reach.report(loading.loaded_and_warned(), request)
-    for warning in found.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+    came = reach.ask(hosts.selected(loading.loaded_and_warned(here=not way.limit), way), request, Tell())
+    for one in came:
+        for warning in one.answer.found.warnings if one.error is None else ():
+            print(f"warning: {warning}", file=sys.stderr)
+    found = {one.host.name: hosts.report_of(one).error if one.error else one.answer.found for one in came}
     print(figures.document(found) if json else "\n".join(figures.lines(found)), flush=True)
-    return 0
+    return hosts.exit_code(came)
 
 
-def tail(name: str, lines: int, follow: bool, json: bool) -> int:
-    """Prints log lines until Ctrl-C, which is how following ends, or until the reader is gone."""
-    loaded = loading.loaded_and_warned()
-    names, found = reach.tail(loaded, name, lines, follow, _reader_gone, _complain)
-    try:
-        for key, text in found:
-            line = render.log_document(LOCALHOST, key, text) if json else render.log_line(key, text, names)
-            print(line, flush=follow)
-    except KeyboardInterrupt:
-        return 130
-    return 0
-
-
-def _complain(name: str, why: str) -> None:
-    print(f"{name}: {why}", file=sys.stderr, flush=True)
-
-
-def _reader_gone() -> bool:
-    """Whether nobody reads standard output any more; without asking, `inv tail all | head -1` would end only when
-    the next line comes. (macOS; not run on a Mac.)"""
-    poll = select.poll()
-    poll.register(sys.stdout.fileno(), 0)
-    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
-
-
-def alerts(lines: int, json: bool) -> int:
-    """Prints the last alerts, newest last."""
-    loaded = loading.loaded_and_warned()
-    found = reach.alerts(loaded, lines)
+def alerts(lines: int, json: bool, way: Way) -> int:
+    """Prints the last alerts, newest last; of several hosts in the order of their times."""
+    selection = hosts.selected(loading.loaded_and_warned(here=not way.limit), way)
+    came = reach.ask(selection, Request("alerts", options={"lines": lines}), Tell())
     if json:
-        print(render.mapping_line({"schema": 1, "task": "alerts", "hosts": {LOCALHOST: {"alerts": found}}}))
-        return 0
-    if found:
-        print("\n".join(found))
-        return 0
+        found = {one.host.name: _alerts_value(one) for one in came}
+        print(render.mapping_line({"schema": 1, "task": "alerts", "hosts": found}))
+        return hosts.exit_code(came)
+    for one in came:
+        if one.error is not None:
+            print(coloured(f"{one.host.name}: {hosts.report_of(one).error}", "red", sys.stderr), file=sys.stderr)
+    told = [(text, one.host.name) for one in came for text in one.answer.found or ()]
+    if told:
+        several = len(came) > 1
+        print("\n".join(f"{name}: {text}" if several else text for text, name in sorted(told)[-lines:]))
+    elif all(one.error is None for one in came):
+        _no_alerts(selection)
+    return hosts.exit_code(came)
+
+
+def _alerts_value(came: Came) -> dict[str, Any]:
+    error = {"error": hosts.report_of(came).error} if came.error is not None else {}
+    return {"alerts": list(came.answer.found or ()), **error}
+
+
+def _no_alerts(selection: Selection) -> None:
     print("no alerts so far (what was back in time is none: inv report, inv tail monitor)")
-    if reach.status(loaded, Request("status")).monitor.state != "up":
+    came = reach.ask(selection, Request("status"), Tell())
+    if any(one.error is None and one.answer.found.monitor.state != "up" for one in came):
         print("No monitor runs, which is who tells of what goes wrong.\n\nnext:   inv monitor-start")
-    return 0

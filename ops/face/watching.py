@@ -10,10 +10,12 @@ import sys
 
 from ops import inventory
 from ops.fleet import reach
+from ops.fleet.here import watcher
 
 
 def monitor(json: bool) -> int:
     """Becomes the monitor; returns only when that was not possible."""
-    argv = reach.watcher(inventory.load(inventory.locate()))
+    chosen = reach.chosen(inventory.load(inventory.locate()))
+    argv = watcher(chosen.hosts[0], chosen.origin)
     sys.stdout.flush()
     os.execv(argv[0], [*argv, "--foreground", *(["--json"] if json else [])])

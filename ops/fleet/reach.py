@@ -1,28 +1,63 @@
-"""Reach: which hosts a request goes to, and its results collected. So far: this machine.
+"""Reach: which hosts a request goes to, in which order, and their answers collected.
 
-Knows: hosts, and that an operation runs on the machine it acts on. Must not know: what a verb does.
+Knows: hosts, batches, that an operation runs on the machine it acts on. Must not know: what a verb does, SSH.
+
+A host that cannot be reached, or where something is wrong, is an answer like any other: the others go on.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ops.errors import InventoryError, OpsError
-from ops.memory.state import State
-from ops.model import Host, Inventory, Outcome
-from ops.operations.site import Site
-from ops.operations.verbs import Request, perform
+from ops.errors import Interrupted, InventoryError, OpsError
+from ops.fleet import here as this_machine
+from ops.fleet.here import Answer, Lines, Origin, Tell
+from ops.model import Host, Inventory, Outcome, OutcomeState
+from ops.operations.verbs import Request
 
 if TYPE_CHECKING:
-    from ops.operations.look import HostReport
-    from ops.operations.report import WindowReport
+    from ops.fleet.dialogue import Dialogue
+    from ops.fleet.remote import Connection
 
-_FOR_OWNERS = ("install-service", "uninstall-service", "monitor-start", "monitor-stop")
-Done = Callable[[Outcome], None]
-Waiting = Callable[[str, str], None]
+FORKS = 20  # hosts at once
+_LISTEN_EVERY = 0.1  # seconds; Ctrl-C that comes just before a wait begins does not end that wait
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The hosts that a request goes to. `named`: somebody has named them, with --limit; `forks` at once."""
+
+    inventory: Inventory
+    hosts: tuple[Host, ...]
+    named: bool = False
+    forks: int = FORKS
+
+    @property
+    def origin(self) -> Origin:
+        return Origin(self.inventory.path, self.inventory.text)
+
+    @property
+    def alone(self) -> bool:
+        """Whether this is about this one machine, as it nearly always is."""
+        return len(self.hosts) == 1 and self.hosts[0].connection == "local"
+
+
+@dataclass(frozen=True)
+class Came:
+    """What came of a request on one host: an answer, or an error. `unreachable`: nobody there could answer."""
+
+    host: Host
+    answer: Answer = field(default_factory=Answer)
+    error: OpsError | None = None
+
+    @property
+    def unreachable(self) -> bool:
+        return self.error is not None and self.error.exit_code == 4
 
 
 def here(inventory: Inventory) -> Host:
@@ -32,8 +67,17 @@ def here(inventory: Inventory) -> Host:
             return host
     raise InventoryError(
         f"{inventory.path}: no host has `ansible_connection: local`",
-        next="add under `hosts`: localhost: {ansible_connection: local}",
+        next="add under `hosts`: localhost: {ansible_connection: local}, or name hosts: --limit all",
     )
+
+
+def chosen(inventory: Inventory, limit: str = "", forks: int = FORKS) -> Selection:
+    """The hosts that --limit names; without it, this machine."""
+    if not limit:
+        return Selection(inventory, (here(inventory),))
+    from ops.inventory.limit import choose
+
+    return Selection(inventory, choose(limit, inventory), named=True, forks=forks)
 
 
 def last_good(path: str) -> tuple[Inventory, str] | None:
@@ -50,102 +94,154 @@ def last_good(path: str) -> tuple[Inventory, str] | None:
     return Inventory(path, found.host.stack, (found.host,)), read_at
 
 
-def site_of(inventory: Inventory, request: Request, done: Done, waiting: Waiting) -> Site:
-    """The site of a request on this machine."""
-    host = here(inventory)
-    if request.task in _FOR_OWNERS:
-        _act_for_owner(host)
-    state = State(host.stack, host.root)
-    read = (inventory.path, inventory.text)
-    return Site(host, state, request.task, request.check, request.timeout, *read, done, waiting)
+def ask(selection: Selection, request: Request, tell: Tell) -> list[Came]:
+    """Every host's answer, in the order of the hosts. On this machine alone an error is raised, as it always was."""
+    if selection.alone and request.task != "bootstrap":
+        return [Came(selection.hosts[0], this_machine.carry_out(selection.hosts[0], selection.origin, request, tell))]
+    return ask_each(selection, request, tell)
 
 
-def _act_for_owner(host: Host) -> None:
-    """As root (with `sudo`, say) in the project of another user: root's part is only to tell the init system."""
-    if os.geteuid() != 0:
-        return
-    from ops.host import privilege
-    from ops.memory import folders
-
-    with contextlib.suppress(OSError):
-        owner = os.stat(host.root).st_uid
-        theirs = folders.folder_of_owner(host.stack.name, host.root)
-        if theirs and (os.environ.get("SUDO_UID") == str(owner) or os.path.isdir(theirs)):
-            privilege.act_for(owner)
+def ask_each(selection: Selection, request: Request, tell: Tell) -> list[Came]:
+    """The same, where an error of one host is that host's answer, also of a single one."""
+    return each(selection, tell.cancelled, lambda host: came_of(selection, host, request, tell))
 
 
-def send(inventory: Inventory, request: Request, done: Done, waiting: Waiting) -> tuple[list[Outcome], list[str]]:
-    """Carries the request out; its outcomes, and the notes for people."""
-    site = site_of(inventory, request, done, waiting)
-    return perform(site, request), site.notes
+def came_of(selection: Selection, host: Host, request: Request, tell: Tell) -> Came:
+    """What comes of it on one host; every error is that host's alone."""
+    try:
+        if not selection.alone:
+            tell = _for(host, tell)
+        if request.task == "bootstrap":
+            answer = _bootstrap(host, request, tell)
+        elif host.connection == "local":
+            answer = this_machine.carry_out(host, selection.origin, request, tell)
+        else:
+            answer = _typed(dialogue(host).ask(request, tell), request)
+        return Came(host, answer)
+    except Interrupted:
+        raise
+    except OpsError as error:
+        return Came(host, error=error)
 
 
-def status(inventory: Inventory, request: Request) -> HostReport:
-    """What runs on this machine, without asking anybody."""
-    from ops.operations import look
-
-    return look.status(_quiet(inventory, request), request.only)
-
-
-def health(inventory: Inventory, request: Request) -> HostReport:
-    """How the services of this machine are, with everything asked."""
-    from ops.operations import health
-
-    return health.health(_quiet(inventory, request), request.only)
-
-
-def report(inventory: Inventory, request: Request) -> WindowReport:
-    """How well the services of this machine did over the last `since` seconds."""
-    from ops.operations import report
-
-    return report.report(_quiet(inventory, request), request.only, request.options["since"])
-
-
-def tail(
-    inventory: Inventory, name: str, lines: int, follow: bool, stop: Callable[[], bool], complain: Waiting
-) -> tuple[list[str], Iterator[tuple[str, str]]]:
-    """The names of the logs that are read, and their lines as they come, harmless to print."""
-    from ops.operations import logbook
-
-    site = _quiet(inventory, Request("tail"))
-    return list(logbook.paths(site, name)), logbook.tail(site, name, lines, follow, stop, complain)
+def follow(
+    selection: Selection,
+    host: Host,
+    request: Request,
+    tell: Tell,
+    hear: Callable[[str, str], None],
+    complain: Callable[[str, str], None],
+) -> Came:
+    """What a host's logs say, line by line (name, text), until it is cancelled or over."""
+    try:
+        if host.connection == "local":
+            _, lines = this_machine.tail(host, selection.origin, request, tell.cancelled.is_set, complain)
+            for name, text in lines:
+                hear(name, text)
+            return Came(host)
+        return Came(host, dialogue(host).ask(request, tell, Lines(hear, complain)))
+    except OpsError as error:
+        return Came(host, error=None if tell.cancelled.is_set() else error)
 
 
-def alerts(inventory: Inventory, lines: int) -> list[str]:
-    """The last alerts of this machine, newest last."""
-    from ops.operations import logbook
+def _bootstrap(host: Host, request: Request, tell: Tell) -> Answer:
+    if host.connection != "local":
+        return dialogue(host).bootstrap(request, tell)
+    outcome = Outcome("toolkit", "bootstrap", "ok", "in use", "in use", "runs from here", host=host.name)
+    tell.done(outcome)
+    return Answer((outcome,))
 
-    return list(logbook.alerts(_quiet(inventory, Request("alerts")), lines))
+
+def _for(host: Host, tell: Tell) -> Tell:
+    """What is waited for is told with the host that it is waited for on."""
+    return replace(tell, waiting=lambda service, what: tell.waiting(f"{host.name} {service}".rstrip(), what))
 
 
-def obstacles(inventory: Inventory) -> dict[str, OpsError]:
-    """By service: why it could not be started on this machine (no such program, no such folder); the same of the
-    `alert_command`. Changes nothing."""
-    from ops.operations import environment
-
-    host = here(inventory)
-    state = State(host.stack, host.root)
-    found = {}
-    for service in host.services:
+def each(selection: Selection, cancelled: threading.Event, work: Callable[[Host], Came]) -> list[Came]:
+    """The work for each host, `forks` at a time. After Ctrl-C what is under way reaches its next safe point, and
+    Interrupted is raised."""
+    hosts = list(selection.hosts)
+    came: dict[int, Came] = {}
+    running: dict[Future[Came], int] = {}
+    with ThreadPoolExecutor(max_workers=max(1, min(selection.forks, len(hosts)))) as pool:
         try:
-            environment.prepare(host, state, service)
-        except OpsError as error:
-            found[service.name] = error
-    lacking = environment.missing_program(host, host.stack.alert_command)
-    return {**found, "alert_command": lacking} if lacking else found
+            running = {pool.submit(work, host): place for place, host in enumerate(hosts)}
+            while running:
+                for future in wait(running, _LISTEN_EVERY, FIRST_COMPLETED).done:
+                    came[running.pop(future)] = future.result()
+        except BaseException:
+            cancelled.set()
+            for future in running:
+                future.cancel()
+            raise
+    return [came[place] for place in range(len(hosts))]
 
 
-def watcher(inventory: Inventory) -> list[str]:
-    """How the monitor of this machine is run. StateError when this is not the state of these services."""
-    from ops.operations import watchers
+# -- one dialogue for each host, kept for the next task of the same line ----------------------------------------------
 
-    site = site_of(inventory, Request("monitor"), lambda outcome: None, lambda service, what: None)
-    site.state.prepare()
-    return watchers.argv("monitor", site.state.path, inventory.path)
+_dialogues: dict[str, Dialogue] = {}
+_lock = threading.Lock()
 
 
-def _quiet(inventory: Inventory, request: Request) -> Site:
-    """The site of a command that only reads. StateError when this is not the state of these services."""
-    site = site_of(inventory, request, lambda outcome: None, lambda service, what: None)
-    site.state.check(reading=True)
-    return site
+def dialogue(host: Host) -> Dialogue:
+    """The dialogue with a host of another machine."""
+    from ops.fleet.dialogue import Dialogue
+
+    with _lock:
+        known = _dialogues.get(host.name)
+        if known is None or known.host != host:
+            known = _dialogues[host.name] = Dialogue(host)
+        return known
+
+
+def close_all() -> None:
+    """Ends all connections: whatever still reads there ends with them."""
+    with _lock:
+        for one in _dialogues.values():
+            one.close()
+
+
+def hand_over(host: Host, connection: Connection) -> None:
+    """The connection that `fab` has made to a host is used for it."""
+    from ops.fleet import dialogue, remote, ssh
+
+    remote.for_fab(connection, ssh.route(host))
+    with _lock:
+        _dialogues[host.name] = dialogue.Dialogue(host, connection)
+
+
+def _typed(answer: Answer, request: Request) -> Answer:
+    """With what was found as the value that it is on the machine that found it."""
+    from ops.errors import OpsError
+    from ops.wire import Garbled, unpack
+
+    kind: Any = None
+    if request.task in ("status", "health"):
+        from ops.operations.look import HostReport
+
+        kind = HostReport
+    elif request.task == "report":
+        from ops.operations.report import WindowReport
+
+        kind = WindowReport
+    if kind is None:
+        return answer
+    try:
+        return replace(answer, found=unpack(kind, answer.found))
+    except Garbled as error:
+        raise OpsError(f"the answer is garbled: {error}") from None
+
+
+def outcomes_of(came: Came, action: str) -> list[Outcome]:
+    """The outcomes of one host; an error is one of the host itself."""
+    if came.error is None:
+        return list(came.answer.outcomes)
+    head, *more = came.error.lines()
+    head = head.removeprefix(f"{came.host.name}: ")
+    state: OutcomeState = "unreachable" if came.unreachable else "failed"
+    return [Outcome("host", action, state, "unknown", "unknown", head, more=tuple(more), host=came.host.name)]
+
+
+def not_run(hosts: Sequence[Host], action: str, why: str) -> list[Outcome]:
+    """Hosts that the request never went to."""
+    return [Outcome("host", action, "skipped", "unknown", "unknown", f"not run: {why}", host=one.name) for one in hosts]

@@ -5,7 +5,8 @@ Must not know: processes, commands, the network, whether what is promised is tru
 
 The rooms inside: `place` finds and reads the file, `document` is the one door to PyYAML and yields `nodes`
 and `mistakes`, `values` reads single values, `services`, `probes` and `catalogue` our own keys, `groups` and
-`patterns` are Ansible's part, and `resolve` puts an Inventory together.
+`patterns` are Ansible's part, and `resolve` puts an Inventory together. `limit` tells which of its hosts a
+pattern names; `sent` is the file of a host that others reach.
 """
 
 from __future__ import annotations

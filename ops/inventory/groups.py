@@ -22,12 +22,14 @@ Variables = dict[str, Spot]
 
 
 class Group:
-    """A group as written: its variables, the groups directly above it, its rank among groups of its depth."""
+    """A group as written: its variables, what is directly above and below it, its rank among groups of its depth."""
 
     def __init__(self, name: str, spot: Spot) -> None:
         self.name = name
         self.spot = spot
         self.parents: dict[str, None] = {}  # a set that keeps the order of the file
+        self.children: dict[str, None] = {}
+        self.hosts: dict[str, None] = {}
         self.vars: Variables = {}
         self.priority = 1
         self.depth = 0
@@ -52,8 +54,7 @@ class Tree:
         self._mentions = 0
         self._merged: dict[tuple[str, ...], Mapping[str, Spot]] = {}
         self._above: dict[str, frozenset[str]] = {}
-        self._group(ALL, root)
-        self._group(UNGROUPED, root).parents[ALL] = None
+        _join(self._group(ALL, root), self._group(UNGROUPED, root))
         for name, spot in root.entries("a mapping with `all`"):
             self._read_group(name, spot)
         self._finish()
@@ -72,6 +73,23 @@ class Tree:
         if groups not in self._merged:
             self._merged[groups] = self._merge(groups)
         return {**self._merged[groups], **self.hosts[host].vars}
+
+    def hosts_by_group(self) -> dict[str, tuple[str, ...]]:
+        """Every group, `all` and `ungrouped` too, with the names of its hosts and of those of all groups below it.
+
+        Groups are in the order of the file. Hosts are in the order in which Ansible lists them: a group's own, those of
+        its children, then a floor deeper. (Ansible takes the groups of one floor below the first by their addresses in
+        memory, so anyhow; here they are in the order of the file.)
+        """
+        return {name: tuple(self._hosts_below(name)) for name in self.groups}
+
+    def _hosts_below(self, name: str) -> dict[str, None]:
+        walk, seen = [name], {name}
+        for one in walk:  # grows while it is walked
+            deeper = [child for child in self.groups[one].children if child in self.groups and child not in seen]
+            walk += deeper
+            seen.update(deeper)
+        return dict.fromkeys(host for one in walk for host in self.groups[one].hosts)
 
     def _merge(self, groups: tuple[str, ...]) -> Variables:
         """Deeper wins, then higher priority, then the last by name. Mappings are replaced, not merged."""
@@ -117,7 +135,7 @@ class Tree:
             if key == "hosts":
                 self._read_hosts(group, name, member)
             else:
-                self._read_group(name, member).parents[group.name] = None
+                _join(group, self._read_group(name, member))
 
     def _read_variables(self, found: Variables, spot: Spot) -> None:
         for name, value in spot.entries("a mapping of variables"):
@@ -157,15 +175,26 @@ class Tree:
                 node = Node(port, spot.line, str(port))
                 member.vars["ansible_port"] = Spot(node, f"{spot.where}.ansible_port", spot.line, spot.mistakes)
         member.groups[group.name] = None
+        group.hosts[name] = None
         member.vars.update(own)
 
     def _finish(self) -> None:
         for group in self.groups.values():
             if not group.parents and group.name != ALL:
-                group.parents[ALL] = None
+                _join(self.groups[ALL], group)
+        self._settle_ungrouped()
         for name in self.groups.keys() & self.hosts.keys():
             self.hosts[name].spot.complain("another name for one of them", f"{name} is a group and a host")
         self._rank()
+
+    def _settle_ungrouped(self) -> None:
+        """In `ungrouped` are those that no other group has, whatever the file says."""
+        loose = self.groups[UNGROUPED].hosts
+        for name, member in self.hosts.items():
+            if member.groups.keys() - {ALL, UNGROUPED}:
+                loose.pop(name, None)
+            else:
+                loose[name] = None
 
     def _rank(self) -> None:
         """Depth is the longest way down from `all`; groups that are never reached contain each other."""
@@ -222,6 +251,11 @@ def _walk(graph: Mapping[str, list[str]], start: str, done: set[str]) -> list[st
             todo.append((name, False))
             todo.extend((following, True) for following in reversed(graph.get(name, ())))
     return []
+
+
+def _join(parent: Group, child: Group) -> None:
+    child.parents[parent.name] = None
+    parent.children[child.name] = None
 
 
 def _listed(spot: Spot) -> Spot:

@@ -11,9 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ops.errors import InventoryError
-from ops.inventory.document import read_document
-from ops.inventory.mistakes import Mistakes
-from ops.inventory.resolve import resolve
+from ops.inventory import sent
 from ops.model import Inventory, fingerprint
 
 VARIABLE = "OPS_INVENTORY"
@@ -47,6 +45,12 @@ def loads(text: bytes, path: Path) -> Inventory:
     """The inventory in `text`, which came (or might have come) from `path`; InventoryError as with `load`."""
     if len(text) > LARGEST:
         raise InventoryError(f"{path} has {len(text)} bytes; an inventory may have {LARGEST}")
+    if path.suffix == sent.SUFFIX:
+        return sent.loads(text, path)
+    from ops.inventory.document import read_document  # a host that is reached by others has no YAML
+    from ops.inventory.mistakes import Mistakes
+    from ops.inventory.resolve import resolve
+
     mistakes = Mistakes(path.name)
     document = read_document(text, mistakes)
     inventory = resolve(document, str(path), mistakes) if document else None

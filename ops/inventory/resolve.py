@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 
 from ops.inventory import values
 from ops.inventory.catalogue import Catalogue
-from ops.inventory.groups import ALL, Group, Member, Tree, Variables
+from ops.inventory.groups import ALL, UNGROUPED, Group, Member, Tree, Variables
 from ops.inventory.mistakes import Mistakes
 from ops.inventory.nodes import Node, Spot, plain
 from ops.inventory.services import Settings, read_settings
@@ -23,18 +23,37 @@ OURS = frozenset({"ops", "services", "services_enabled"})
 SSH = ("ssh", "smart", "paramiko", "paramiko_ssh", "ansible.builtin.ssh")
 LOCAL = ("local", "ansible.builtin.local")
 
+
+def _ssh_options(spot: Spot) -> tuple[str, ...]:
+    """Options of OpenSSH in one text, as on its command line; an empty one takes back what a group says."""
+    if not isinstance(spot.node.value, str):
+        raise spot.wrong("a text such as '-o ProxyJump=bastion'")
+    return values.argv(spot) if spot.node.value.strip() else ()
+
+
 # Of Ansible's variables, these are acted upon.
 ANSIBLE: dict[str, values.Reader] = {
     "ansible_connection": values.matching(re.compile("|".join((*LOCAL, *SSH))), "local or ssh"),
     "ansible_host": values.text,
+    "ansible_ssh_host": values.text,
     "ansible_user": values.text,
+    "ansible_ssh_user": values.text,
     "ansible_port": values.port,
+    "ansible_ssh_port": values.port,
+    "ansible_private_key_file": values.text,
     "ansible_ssh_private_key_file": values.text,
+    "ansible_ssh_common_args": _ssh_options,
+    "ansible_ssh_extra_args": _ssh_options,
+    "ansible_timeout": values.seconds(),
+    "ansible_ssh_timeout": values.seconds(),
     "ansible_python_interpreter": values.text,
     "ansible_become": values.boolean,
+    "ansible_become_user": values.text,
+    "ansible_become_method": values.matching(re.compile(r"(?:ansible\.builtin\.)?sudo"), "sudo, the only way here"),
 }
 
-_PASSWORD = re.compile(r"ansible_(?:.*_)?pass(?:word|wd|phrase)?")
+# Whatever a plug-in of Ansible's takes as a password, and the text of a key itself.
+_SECRET = re.compile(r"ansible_(?:.*_)?(?:pass(?:word|wd|phrase|code)?|private_key)")
 
 T = TypeVar("T")
 
@@ -42,23 +61,24 @@ T = TypeVar("T")
 def resolve(document: Node, path: str, mistakes: Mistakes) -> Inventory:
     """The inventory that the document describes. It is worth nothing when there are `mistakes` afterwards."""
     root = Spot(document, "", document.line, mistakes)
-    _refuse_passwords(document, mistakes, set())
+    _refuse_secrets(document, mistakes, set())
     return _Resolver(Tree(root), path).inventory(root)
 
 
-def _refuse_passwords(node: Node, mistakes: Mistakes, seen: set[int]) -> None:
-    """A password in a file that is committed and copied is a leak; it is not repeated here either."""
+def _refuse_secrets(node: Node, mistakes: Mistakes, seen: set[int]) -> None:
+    """A secret in a file that is committed and copied is a leak; it is not repeated here either."""
     if id(node) in seen:
         return
     seen.add(id(node))
     if isinstance(node.value, dict):
         for key, child in node.value.items():
-            if isinstance(key, str) and key.startswith("ansible_") and _PASSWORD.fullmatch(key):
-                mistakes.add(node.lines[key], key, "a password", "none: use keys and an ssh agent")
-            _refuse_passwords(child, mistakes, seen)
+            if isinstance(key, str) and key.startswith("ansible_") and _SECRET.fullmatch(key):
+                found = "a private key" if key.endswith("key") else "a password"
+                mistakes.add(node.lines[key], key, found, "none: use keys in files of their own and an ssh agent")
+            _refuse_secrets(child, mistakes, seen)
     elif isinstance(node.value, list):
         for child in node.value:
-            _refuse_passwords(child, mistakes, seen)
+            _refuse_secrets(child, mistakes, seen)
 
 
 class _Resolver:
@@ -72,11 +92,13 @@ class _Resolver:
 
     def inventory(self, root: Spot) -> Inventory:
         hosts = [self._host(name) for name in self._tree.hosts]
+        groups = self._tree.hosts_by_group()
         if not hosts:  # a file without hosts is about the machine it is on, as with Ansible
             hosts = [self._built(LOCALHOST, self._tree.groups[ALL].vars, ())]
+            groups |= {ALL: (LOCALHOST,), UNGROUPED: (LOCALHOST,)}
         stack = self._settings(self._tree.groups[ALL].vars).stack
         self._read_the_rest(root)
-        return Inventory(path=os.path.abspath(self._path), stack=stack, hosts=tuple(hosts))
+        return Inventory(os.path.abspath(self._path), stack, tuple(hosts), groups=groups)
 
     def _host(self, name: str) -> Host:
         return self._built(name, self._tree.variables_of(name), self._tree.groups_of(name))

@@ -267,6 +267,26 @@ def _have_one_wait(site: Site, post: Watchpost) -> None:
         site.pause(0.02)
 
 
+# -- another release ---------------------------------------------------------------------------------------------
+
+
+def renewed(site: Site, keeper: Keeper, old: int) -> Process:
+    """The monitor that the init system starts in the place of its `old` one."""
+    keeper.renew(reloaded=False)
+    return _handed_over(site, keeper, Watchpost(site.state.path), old)
+
+
+def replaced(site: Site, post: Watchpost) -> Process:
+    """The monitor, standing alone, that took the place of the one before it."""
+    old = who(post)
+    _have_one_wait(site, post)
+    _make_way(post)
+    one = await_watch(site, post, lambda: False, lambda found: found != old)
+    if one is None:
+        raise OpsError("the monitor before it has ended, and none watches", next="inv monitor-start")
+    return one
+
+
 # -- for status and health -----------------------------------------------------------------------------------
 
 

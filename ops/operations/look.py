@@ -64,11 +64,12 @@ class HostReport:
     monitor: MonitorReport = field(default_factory=lambda: MonitorReport(wanted=False))
     warnings: tuple[str, ...] = ()
     whole: bool = True  # all services of the host, not some that were asked for
+    error: str = ""  # why nothing is known of it, a line each
 
     @property
     def healthy(self) -> bool:
         """Everything wanted up is up and well, and so is the monitor unless it was stopped by command."""
-        return self.monitor.well and all(service.well for service in self.services)
+        return not self.error and self.monitor.well and all(service.well for service in self.services)
 
 
 def status(site: Site, only: Sequence[str] = ()) -> HostReport:

@@ -170,6 +170,12 @@ def _uninstall_service(site: Site, request: Request) -> Sequence[Outcome]:
     return [boot.uninstall(site, system=bool(request.options.get("system")))]
 
 
+def _settle(site: Site, _request: Request) -> Sequence[Outcome]:
+    from ops.operations import settling
+
+    return settling.settle(site)
+
+
 _VERBS: Mapping[str, Callable[[Site, Request], Sequence[Outcome]]] = {
     "start": _start,
     "stop": _stop,
@@ -183,4 +189,5 @@ _VERBS: Mapping[str, Callable[[Site, Request], Sequence[Outcome]]] = {
     "monitor-stop": _monitor_stop,
     "install-service": _install_service,
     "uninstall-service": _uninstall_service,
+    "settle": _settle,  # asked by `bootstrap`, typed by nobody
 }

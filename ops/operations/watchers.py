@@ -9,7 +9,7 @@ import contextlib
 import os
 import sys
 
-from ops.host import spawn
+from ops.host import installation, spawn
 from ops.memory.watchpost import Watcher
 from ops.model import Process
 
@@ -21,7 +21,10 @@ def argv(kind: Watcher, folder: str, inventory: str, under: str = "") -> list[st
     command was typed in, and is installed nowhere, `-m` would not find it. `under`: the init system that keeps it, or
     `waiting` for one that waits until the monitor before it is gone."""
     kept = ["--under", under] if under else []
-    return [sys.executable, "-I", _PROGRAM, kind, "--state", folder, "--inventory", inventory, *kept]
+    python, program = sys.executable, _PROGRAM
+    if under in ("systemd", "launchd"):  # told once, and to be right also after the next release
+        python, program = installation.lasting(python), installation.lasting(program)
+    return [python, "-I", program, kind, "--state", folder, "--inventory", inventory, *kept]
 
 
 def log_of(folder: str) -> str:

@@ -24,7 +24,9 @@ def main() -> int:
     if not __package__:  # run by its path, as commands do: `ops` may be installed nowhere
         sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
     from ops.errors import OpsError
+    from ops.host import installation
 
+    installation.settle_in(sys.argv)
     given = _arguments()
     try:
         if given.kind == "guard":

@@ -2,11 +2,16 @@
 # A machine of its own for tests: a real systemd as PID 1 of namespaces on an overlay of this machine's root, without
 # Docker or nspawn. Root on Linux; Debian: systemd dbus dbus-user-session libpam-systemd iproute2 util-linux.
 #
-#   machine.sh up DIR [SOURCE=TARGET ...]   boots it; binds folders of this machine into it, at every boot
-#   machine.sh adduser DIR NAME             a user whose manager runs without a login
+#   machine.sh plug DIR NETWORK ADDRESS     before it is up: eth0 with this address, on the bridge br0 of a named namespace
+#   machine.sh up DIR [SOURCE=TARGET ...] [-FOLDER ...]
+#                                           boots it; binds folders of this machine into it, at every boot; leaves others
+#                                           empty; DIR/first, if there, is laid on its disk before the first boot
+#   machine.sh adduser DIR NAME [nolinger]  a user, whose manager runs without a login
 #   machine.sh exec DIR CMD...              runs CMD inside as root
 #   machine.sh as DIR USER CMD...           the same as a user, in what a shell of theirs would have of an environment
 #   machine.sh reboot DIR [clean]           ends every process at once (a power cut), or shuts down; boots on the same disk
+#   machine.sh off DIR                      a power cut, and it stays off; packets to it vanish
+#   machine.sh on DIR                       boots again on the same disk
 #   machine.sh down DIR                     ends it, unmounts and removes all of it
 #
 # A power cut here loses no write: what a real one adds is shown by the order of writes and fsyncs.
@@ -22,6 +27,24 @@ die() { echo "machine: $*" >&2; exit 1; }
 leader() { cat "$D/leader" 2>/dev/null || true; }
 alive() { local pid; pid=$(leader); [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null; }
 inside() { nsenter --target "$(leader)" --mount --uts --ipc --net --pid --cgroup --root --wd "$@"; }
+
+plug_in() { # a cable from the bridge to this namespace, whose pid 1 this script is; the same address, the same MAC
+    local network address port
+    read -r network address port <"$D/plug"
+    # shellcheck disable=SC2046,SC2086
+    nsenter --net="/run/netns/$network" ip link add "$port" type veth peer name eth0 \
+        address $(printf '02:00:%02x:%02x:%02x:%02x' ${address//./ }) netns 1
+    nsenter --net="/run/netns/$network" ip link set "$port" master br0 up
+    ip address add "$address/24" dev eth0
+    ip link set eth0 up
+}
+
+unplug() { # before its processes end, so that no peer is told of it
+    local network address port
+    [ -f "$D/plug" ] || return 0
+    read -r network address port <"$D/plug"
+    ip -n "$network" link del "$port" 2>/dev/null || true
+}
 
 boot() {
     mkdir -p "$CGROUPS/$NAME"
@@ -54,9 +77,15 @@ boot() {
 end() { # every process inside, at once
     local outer i
     outer=$(cat "$D/outer" 2>/dev/null || true)
+    unplug
     alive && kill -9 "$(leader)"
     for i in $(seq 500); do
-        { [ -n "$outer" ] && kill -0 "$outer" 2>/dev/null; } || return 0
+        if [ -z "$outer" ] || ! kill -0 "$outer" 2>/dev/null; then # gone with all its mounts, which takes it a second
+            rm -f "$D/leader" "$D/outer" # their pids may be somebody else's from now on
+            return 0
+        fi
+        # It was interrupted before its init was known. Nobody else has this folder as a word of their command line.
+        [ -f "$D/leader" ] || ! grep -qzxF "$D" "/proc/$outer/cmdline" 2>/dev/null || kill -9 "$outer" || true
         sleep 0.02
     done
     die "pid $outer is still there 10 s after its machine was ended"
@@ -86,6 +115,7 @@ __init) # inside the new namespaces, still on the old root
         mount --bind "$source" "$R$target"
     done <"$D/binds"
     ip link set lo up
+    [ ! -f "$D/plug" ] || plug_in
     cat /proc/sys/kernel/random/uuid >"$D/boot_id"
     mount --bind "$D/boot_id" "$R/proc/sys/kernel/random/boot_id" # a reboot changes it
     cd "$R"
@@ -96,18 +126,28 @@ __init) # inside the new namespaces, still on the old root
     exec env -i container=machine PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin TERM=dumb \
         /lib/systemd/systemd --system --unit=multi-user.target --log-target=console --log-level=notice --show-status=no
     ;;
+plug)
+    mkdir -p "$D"
+    echo "$1 $2 v${2##*.}" >"$D/plug"
+    ;;
 up)
     alive && die "already up"
     mkdir -p "$D/disk" "$D/root"
     : >"$D/binds"
-    for bind in "$@"; do echo "$bind" >>"$D/binds"; done
+    hidden=()
+    for word in "$@"; do
+        case $word in -*) hidden+=("${word#-}") ;; *) echo "$word" >>"$D/binds" ;; esac
+    done
     mountpoint -q "$D/disk" || mount -t tmpfs -o mode=755 tmpfs "$D/disk" # the machine's disk: outlives a reboot
     mkdir -p "$D/disk/upper/etc/systemd" "$D/disk/work"
     # Opaque: nothing that this machine has enabled is seen inside, only what a test installs.
-    for d in /etc/systemd/system /etc/systemd/user /etc/init.d /etc/rc?.d /var/lib/systemd/linger; do
+    opaque=()
+    for d in /etc/systemd/system /etc/systemd/user /etc/init.d /etc/rc?.d /var/lib/systemd/linger "${hidden[@]}"; do
         mkdir -p "$D/disk/upper$d"
-        python3 -c 'import os, sys; os.setxattr(sys.argv[1], "trusted.overlay.opaque", b"y")' "$D/disk/upper$d"
+        [ ! -d "$d" ] || chmod --reference="$d" "$D/disk/upper$d"
+        opaque+=("$D/disk/upper$d")
     done
+    python3 -c 'import os, sys; [os.setxattr(d, "trusted.overlay.opaque", b"y") for d in sys.argv[1:]]' "${opaque[@]}"
     mkdir -p "$D/disk/upper/etc/tmpfiles.d"
     ln -s /dev/null "$D/disk/upper/etc/tmpfiles.d/tmp.conf" # it would empty /tmp at every boot
     S=$D/disk/upper/etc/systemd/system
@@ -123,11 +163,13 @@ up)
         systemd-ask-password-console.path systemd-ask-password-wall.path apt-daily.timer apt-daily-upgrade.timer; do
         ln -sf /dev/null "$S/$unit"
     done
+    [ ! -d "$D/first" ] || cp -a "$D/first/." "$D/disk/upper/"
     boot
     ;;
 adduser)
     alive || die "not up"
     inside useradd -m -s /bin/bash "$1"
+    [ "${2:-}" != nolinger ] || exit 0
     inside loginctl enable-linger "$1"
     uid=$(inside id -u "$1")
     for i in $(seq 200); do
@@ -161,10 +203,22 @@ reboot)
     end
     boot
     ;;
+off)
+    alive || die "not up"
+    end
+    ;;
+on)
+    alive && die "already up"
+    boot
+    ;;
 down)
     end
     mountpoint -q "$D/disk" && umount -l "$D/disk"
-    [ -d "$CGROUPS/$NAME" ] && find "$CGROUPS/$NAME" -depth -type d -exec rmdir {} + 2>/dev/null
+    for i in $(seq 100); do # nobody is in it, unless it was interrupted at its very beginning
+        [ -d "$CGROUPS/$NAME" ] || break
+        find "$CGROUPS/$NAME" -name cgroup.procs -exec cat {} + | xargs -r kill -9 2>/dev/null || true
+        find "$CGROUPS/$NAME" -depth -type d -exec rmdir {} + 2>/dev/null || sleep 0.02
+    done
     rm -rf "$D"
     ;;
 *) die "unknown verb $verb" ;;

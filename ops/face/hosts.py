@@ -1,0 +1,103 @@
+"""Several hosts at once, for people: which are meant, and what stands first when there is something of each.
+
+Knows: the order of what is printed. Must not know: how a host is reached, what is printed of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from ops.errors import UsageError
+from ops.face.colour import coloured
+from ops.face.given import Way
+from ops.fleet import reach
+from ops.fleet.reach import Came, Selection
+from ops.model import Host, Inventory, Service
+from ops.operations.look import HostReport, ServiceReport
+from ops.operations.watched import MonitorReport
+
+_MOST_NAMED = 8
+
+
+def selected(inventory: Inventory, way: Way) -> Selection:
+    """The hosts that are meant: those of --limit, the one that `fab` is connected to, or this machine."""
+    if way.connection is None:
+        return reach.chosen(inventory, way.limit, way.forks)
+    host = _host_of(inventory, str(way.connection.original_host), str(way.connection.host))
+    reach.hand_over(host, way.connection)
+    return Selection(inventory, (host,), named=True)
+
+
+def _host_of(inventory: Inventory, *names: str) -> Host:
+    """By the first of these names that is one of the inventory's, else the address of one alone."""
+    for name in names:
+        found = [host for host in inventory.hosts if host.name == name]
+        found = found or [host for host in inventory.hosts if host.vars.get("ansible_host") == name]
+        if len(found) == 1:
+            return replace(found[0], connection="ssh")
+    raise UsageError(
+        f"{names[0]} is not in {inventory.path}",
+        wanted="one host of the inventory, by its name or its ansible_host",
+        next="known: " + ", ".join(host.name for host in inventory.hosts[:_MOST_NAMED]),
+    )
+
+
+def report_of(came: Came) -> HostReport:
+    """What a host said of itself; of one that said nothing, its services as unknown, and why."""
+    if came.error is None:
+        report: HostReport = came.answer.found
+        return report
+    services = tuple(_unknown(service) for service in came.host.services)
+    words = "unreachable" if came.unreachable else "no answer"
+    head, *more = came.error.lines()
+    lines = [f"{words}: {head.removeprefix(f'{came.host.name}: ')}", *more]
+    return HostReport(came.host.name, services, MonitorReport(state="unknown"), error="\n  ".join(lines))
+
+
+def _unknown(service: Service) -> ServiceReport:
+    return ServiceReport(
+        name=service.name,
+        critical=service.critical,
+        port=service.port,
+        wanted="up",
+        state="unknown",
+        pid=None,
+        started_at=None,
+        uptime=None,
+        cpu_percent=None,
+        rss=None,
+        restarts=0,
+        stale=False,
+        checked_at=None,
+        needs=service.needs,
+    )
+
+
+def lines(reports: Sequence[HostReport], one: Callable[[HostReport], list[str]]) -> list[str]:
+    """What is printed of each, those that are not well last, where they are seen; of several, first how many are."""
+    if len(reports) == 1 and not reports[0].error:
+        return one(reports[0])
+    ordered = sorted(reports, key=lambda report: not report.healthy)
+    blocks = [_block(report, one) for report in ordered]
+    head = [_headline(reports), ""] if len(reports) > 1 else []
+    return [*head, *(line for place, block in enumerate(blocks) for line in (*([""] if place else []), *block))]
+
+
+def _block(report: HostReport, one: Callable[[HostReport], list[str]]) -> list[str]:
+    return [coloured(f"{report.name}: {report.error}", "red")] if report.error else one(report)
+
+
+def _headline(reports: Sequence[HostReport]) -> str:
+    unwell = [report.name for report in reports if not report.healthy]
+    if not unwell:
+        return coloured(f"{len(reports)} hosts: all healthy", "green")
+    more = f" and {len(unwell) - _MOST_NAMED} more" if len(unwell) > _MOST_NAMED else ""
+    return coloured(f"{len(reports)} hosts: {len(unwell)} NOT healthy: {', '.join(unwell[:_MOST_NAMED])}{more}", "red")
+
+
+def exit_code(came: Sequence[Came], *, healthy: bool = True) -> int:
+    """4 when a host was not reached; 2 when something is wrong with one; else 0."""
+    if any(one.unreachable for one in came):
+        return 4
+    return 0 if healthy and all(one.error is None for one in came) else 2

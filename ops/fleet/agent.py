@@ -1,0 +1,183 @@
+"""The far end of a request: `python -I -m ops.fleet.agent`, started by sshd, carries it out and tells how it goes.
+
+Knows: its standard input and output, the request, what it may be asked again. Must not know: SSH, what a verb does.
+
+The first line of its input is the request; later ones may say `{"cancel": true}`. The end of the input without that
+means that the connection broke: whoever only looks ends then; what changes something is finished, and remembered under
+the request's id, since it will be asked for (ops/fleet/memoir.py).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from ops import __version__
+from ops.errors import OpsError
+from ops.fleet import frames, here, memoir, release
+from ops.inventory import sent
+from ops.memory.files import now, write_atomically
+from ops.model import Host, Outcome, fingerprint
+from ops.operations.verbs import Request
+from ops.wire import Garbled, pack, unpack
+
+_ALIVE_EVERY = 2.0  # seconds; whoever hears nothing for long enough takes the connection for broken
+INVENTORY = f"inventory{sent.SUFFIX}"
+
+
+def folder() -> str:
+    """What belongs to this stack on this host: two above the release that this runs from."""
+    return os.path.dirname(os.path.dirname(os.path.realpath(sys.prefix)))
+
+
+class Voice:
+    """Tells the asking end, from any thread. Once nobody listens any more it says nothing."""
+
+    def __init__(self, token: str) -> None:
+        self._out = os.dup(1)
+        os.dup2(2, 1)  # what a library may print is not part of the conversation
+        self._token = token
+        self._lock = threading.Lock()
+        self._silent = threading.Event()
+
+    @property
+    def lost(self) -> bool:
+        """Whether nobody listens any more."""
+        return self._silent.is_set()
+
+    def say(self, **said: Any) -> None:
+        data = memoryview(frames.line(self._token, said))
+        with self._lock:
+            while data and not self.lost:
+                try:
+                    data = data[os.write(self._out, data) :]
+                except OSError:
+                    self._silent.set()
+
+    def alive(self) -> None:
+        while not self._silent.wait(_ALIVE_EVERY):
+            self.say(alive=now())
+
+
+class Ear:
+    """Hears, in a thread of its own, that the request is cancelled or that the connection broke."""
+
+    def __init__(self, changes: bool) -> None:
+        self.cancelled = threading.Event()
+        self.gone = threading.Event()
+        self._changes = changes
+
+    def listen(self) -> None:
+        for text in sys.stdin.buffer:
+            if _cancels(text):
+                self.cancelled.set()
+        self.gone.set()
+        if not self._changes:
+            os._exit(0)
+
+
+def _cancels(text: bytes) -> bool:
+    try:
+        said = json.loads(text)
+    except ValueError:
+        return False
+    return isinstance(said, dict) and said.get("cancel") is True
+
+
+def main() -> int:
+    """Carries out the one request of its standard input; 0 when it was answered, whatever the answer."""
+    os.umask(0o077)
+    try:
+        said = json.loads(sys.stdin.buffer.readline(frames.LARGEST))
+        voice = Voice(str(said["token"]))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        print("the first line of the standard input is not a request", file=sys.stderr)
+        return 1
+    threading.Thread(target=voice.alive, daemon=True).start()
+    voice.say(hello={"protocol": release.PROTOCOL, "version": __version__, "release": release.own(), "time": now()})
+    if said.get("protocol") != release.PROTOCOL or said.get("release") != release.own():
+        return 0  # the asking end has seen that from the greeting, and brings this one up to date
+    try:
+        _answer(voice, said)
+    except OpsError as error:
+        voice.say(error=_told(error))
+    except Garbled as error:
+        voice.say(error={"lines": [f"the request is garbled: {error}"], "exit_code": 2})
+    return 0
+
+
+def _told(error: OpsError) -> dict[str, Any]:
+    return {"lines": error.lines(), "exit_code": error.exit_code}
+
+
+def _answer(voice: Voice, said: dict[str, Any]) -> None:
+    request = unpack(Request, said.get("request"))
+    host = unpack(Host, said.get("host"))
+    changes = request.task not in (*here.LOOKING, "tail") and not request.check
+    ear = Ear(changes)
+    threading.Thread(target=ear.listen, daemon=True).start()
+    origin = here.Origin(os.path.join(folder(), INVENTORY), "")
+    if request.task == "tail":
+        _follow(voice, ear, host, origin, request)
+    elif changes:
+        memoir.once(folder(), str(said["id"]), voice.say, lambda say: _change(say, ear, host, origin, request))
+    else:
+        _perform(voice.say, ear, host, origin, request)
+
+
+def _change(say: Callable[..., None], ear: Ear, host: Host, origin: here.Origin, request: Request) -> None:
+    """The host's part of the inventory is kept first: the monitor reads it there."""
+    text = sent.dumps(host)
+    try:
+        keep(origin.path, text)
+    except OSError as error:  # a full disk keeps nothing from being done (law 7)
+        say(note=f"{origin.path} could not be written: {error.strerror}")
+    _perform(say, ear, host, here.Origin(origin.path, fingerprint(text)), request)
+
+
+def keep(path: str, text: bytes) -> bool:
+    """Writes the file unless that is what stands there; whether it did."""
+    try:
+        with open(path, "rb") as file:
+            if file.read() == text:
+                return False
+    except FileNotFoundError:
+        pass
+    write_atomically(path, text, fsync=True)
+    return True
+
+
+def _perform(say: Callable[..., None], ear: Ear, host: Host, origin: here.Origin, request: Request) -> None:
+    def done(outcome: Outcome) -> None:
+        say(outcome=pack(outcome))
+
+    def waiting(service: str, what: str) -> None:
+        say(waiting=[service, what])
+
+    try:
+        answer = here.carry_out(sent.at_home(host), origin, request, here.Tell(done, waiting, ear.cancelled))
+        say(answer=pack(answer))
+    except OpsError as error:
+        say(error=_told(error))
+
+
+def _follow(voice: Voice, ear: Ear, host: Host, origin: here.Origin, request: Request) -> None:
+    def complain(name: str, why: str) -> None:
+        voice.say(complaint=[name, why])
+
+    def stop() -> bool:
+        return voice.lost or ear.cancelled.is_set()
+
+    names, lines = here.tail(sent.at_home(host), origin, request, stop, complain)
+    voice.say(names=names)
+    for name, text in lines:
+        voice.say(line=[name, text])
+    voice.say(answer=pack(here.Answer()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
