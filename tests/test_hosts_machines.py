@@ -150,3 +150,20 @@ def test_f41_services_outlive_the_last_session(tmp_path: Path) -> None:
 def services_of(fleet: Fleet) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = fleet.inv("status", "--limit", "h1", "--json").document["hosts"]["h1"]["services"]
     return found
+
+
+def test_f41_where_a_logout_ends_everything_that_is_said_and_the_monitor_brings_it_back(tmp_path: Path) -> None:
+    with Fleet(tmp_path / "lab", 1) as fleet:
+        fleet.write(inventory(fleet))
+        host = fleet["h1"]
+        host.put(f"{PROJECT}/tests/tiny.py", (Path(__file__).parent / "tiny.py").read_bytes())
+        host.root("mkdir", "-p", "/etc/systemd/logind.conf.d")
+        host.root("sh", "-c", "printf '[Login]\\nKillUserProcesses=yes\\n' > /etc/systemd/logind.conf.d/kill.conf")
+        host.root("systemctl", "restart", "systemd-logind")
+        assert "ends with the last logout" in fleet.ok("bootstrap", "--limit", "h1").err
+        fleet.ok("install-service", "--limit", "h1")
+        fleet.ok("start", "--limit", "h1")
+        until(lambda: fleet.inv("health", "--limit", "h1").code == 0)
+        pids = {one["name"]: one["pid"] for one in services_of(fleet)}
+        until(lambda: {one["name"]: one["pid"] for one in services_of(fleet)} == pids)
+        assert fleet.ok("health", "--limit", "h1").code == 0

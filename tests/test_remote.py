@@ -46,7 +46,9 @@ def hosts(lab: SshHosts, monkeypatch: pytest.MonkeyPatch) -> Iterator[SshHosts]:
     ssh_text.read.cache_clear()
     before = left_over()
     yield lab
-    until(lambda: all(now <= then for now, then in zip(left_over(), before, strict=True)))
+    until(
+        lambda: all(now <= then for now, then in zip(left_over(), before, strict=True)), within=8
+    )  # less than the timers of paramiko
 
 
 def at_home(hosts: SshHosts, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from ops.operations.look import HostReport, ServiceReport
 from ops.operations.watched import MonitorReport
 
 _MOST_NAMED = 8
+_MOST_WHOLE = 3  # hosts that are shown in full though they are well
 
 
 def selected(inventory: Inventory, way: Way) -> Selection:
@@ -75,13 +76,16 @@ def _unknown(service: Service) -> ServiceReport:
 
 
 def lines(reports: Sequence[HostReport], one: Callable[[HostReport], list[str]]) -> list[str]:
-    """What is printed of each, those that are not well last, where they are seen; of several, first how many are."""
+    """What is printed of each, those that are not well last, where they are seen; of several, first how many are. Of
+    more than a screen takes, those that are well have a line each."""
     if len(reports) == 1 and not reports[0].error:
         return one(reports[0])
-    ordered = sorted(reports, key=lambda report: not report.healthy)
-    blocks = [_block(report, one) for report in ordered]
     head = [_headline(reports), ""] if len(reports) > 1 else []
-    return [*head, *(line for place, block in enumerate(blocks) for line in (*([""] if place else []), *block))]
+    brief = [report for report in reports if report.healthy] if len(reports) > _MOST_WHOLE else []
+    lines = [line for report in brief for line in one(report)[:1]]
+    for report in sorted((one for one in reports if one not in brief), key=lambda report: not report.healthy):
+        lines += [*([""] if lines else []), *_block(report, one)]
+    return [*head, *lines]
 
 
 def _block(report: HostReport, one: Callable[[HostReport], list[str]]) -> list[str]:

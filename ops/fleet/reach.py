@@ -7,6 +7,8 @@ A host that cannot be reached, or where something is wrong, is an answer like an
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -185,6 +187,12 @@ _lock = threading.Lock()
 
 def dialogue(host: Host) -> Dialogue:
     """The dialogue with a host of another machine."""
+    if importlib.util.find_spec("fabric") is None:
+        raise OpsError(
+            "fabric is not installed here, so no other host can be reached",
+            wanted="the machine that the inventory is on, with the whole toolkit",
+            next=f"{sys.executable} -m pip install 'fabric>=3.2'",
+        )
     from ops.fleet.dialogue import Dialogue
 
     with _lock:

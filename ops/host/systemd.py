@@ -37,6 +37,15 @@ def booted() -> bool:
     return os.path.isdir(_RUNS)
 
 
+def ends_sessions() -> bool:
+    """Whether what was started from a login is killed with its last logout (KillUserProcesses of logind)."""
+    if not booted():
+        return False
+    asked = ["busctl", "get-property", "org.freedesktop.login1", "/org/freedesktop/login1"]
+    said = initsystem.ask([*asked, "org.freedesktop.login1.Manager", "KillUserProcesses"], _environment(), _PATIENCE)
+    return said.code == 0 and said.words.split()[-1:] == ["true"]
+
+
 def text(job: Job, *, system: bool) -> bytes:
     """The unit file. KillMode=process: what the monitor has started outlives it, however it ends."""
     path = _escaped(job.cwd)

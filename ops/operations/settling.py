@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from ops.errors import OpsError
-from ops.host import installation, process
+from ops.host import installation, process, systemd
 from ops.memory.watchpost import Watchpost
 from ops.model import Outcome, Process
 from ops.operations import boot, environment, keepers
@@ -16,6 +16,10 @@ from ops.operations.converge import Convergence, Plan, converge
 from ops.operations.site import Site
 from ops.operations.watched import who
 
+_WITH_THE_LOGIN = (
+    "what a command starts over ssh ends with the last logout here (KillUserProcesses=yes of logind); after "
+    "inv install-service the monitor brings it back at once, and what the monitor starts stays"
+)
 _KEPT = 2  # releases besides the one in use
 
 
@@ -23,6 +27,8 @@ def settle(site: Site) -> list[Outcome]:
     """An outcome for the monitor, when one watches from another release."""
     for name, error in obstacles(site).items():
         site.note(name, [f"could not be started here: {error.seen}" + (f"; next: {error.next}" if error.next else "")])
+    if systemd.ends_sessions():
+        site.note("services", [_WITH_THE_LOGIN])
     if not site.check:
         _remove_old()
     if _old_monitor(site) is None:
