@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -214,6 +216,32 @@ def _cut_orphans(fleet: Loopback) -> bool:
 
 
 # -- Ctrl-C --------------------------------------------------------------------------------------------------------
+
+
+def test_ctrl_c_with_ten_hosts_in_flight_of_which_some_hang(tmp_path: Path) -> None:
+    fleet = Loopback(tmp_path, 10)
+    try:
+        for name in fleet.there:
+            fleet.tiny_on(name, "slow", "--after=30", start_timeout=60)
+        fleet.write()
+        fleet.ok("bootstrap", "--limit", "h1")
+        for name in list(fleet.there)[1:]:
+            shutil.copytree(fleet.toolkit_of("h1"), fleet.toolkit_of(name), symlinks=True)
+        fleet.hosts["h9"].freeze()
+        child = fleet.popen("start", "--limit", "h*", start_new_session=True)
+        until(lambda: len(fleet.running("slow")) == 9, 40)
+        os.killpg(child.pid, signal.SIGINT)
+        begun = time.monotonic()
+        out, err = child.communicate(timeout=30)
+        assert child.returncode == 130, out + err
+        assert time.monotonic() - begun < 10
+        assert "Traceback" not in err
+        assert "next:   inv start --limit h1,h2,h3,h4,h5,h6,h7,h8,h9,h10" in err
+        until(lambda: not any(fleet.agents(name) for name in fleet.there if name != "h9"))
+        assert len(fleet.running("slow")) == 9  # started and recorded: the next start waits for them
+    finally:
+        fleet.hosts["h9"].thaw()
+        fleet.end()
 
 
 def test_ctrl_c_with_hosts_in_flight_gives_a_partial_recap_and_the_line_that_carries_on(fleet: Loopback) -> None:

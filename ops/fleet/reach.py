@@ -11,11 +11,11 @@ import importlib.util
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from ops.errors import Interrupted, InventoryError, OpsError
+from ops.fleet import abreast
 from ops.fleet import here as this_machine
 from ops.fleet.here import Answer, Lines, Origin, Tell
 from ops.model import Host, Inventory, Outcome, OutcomeState
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from ops.fleet.remote import Connection
 
 FORKS = 20  # hosts at once
-_LISTEN_EVERY = 0.1  # seconds; Ctrl-C that comes just before a wait begins does not end that wait
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -160,23 +158,8 @@ def _for(host: Host, tell: Tell) -> Tell:
 
 
 def each(selection: Selection, cancelled: threading.Event, work: Callable[[Host], Came]) -> list[Came]:
-    """The work for each host, `forks` at a time. After Ctrl-C what is under way reaches its next safe point, and
-    Interrupted is raised."""
-    hosts = list(selection.hosts)
-    came: dict[int, Came] = {}
-    running: dict[Future[Came], int] = {}
-    with ThreadPoolExecutor(max_workers=max(1, min(selection.forks, len(hosts)))) as pool:
-        try:
-            running = {pool.submit(work, host): place for place, host in enumerate(hosts)}
-            while running:
-                for future in wait(running, _LISTEN_EVERY, FIRST_COMPLETED).done:
-                    came[running.pop(future)] = future.result()
-        except BaseException:
-            cancelled.set()
-            for future in running:
-                future.cancel()
-            raise
-    return [came[place] for place in range(len(hosts))]
+    """The work for each host, `forks` at a time."""
+    return abreast.each(selection.hosts, selection.forks, cancelled, work)
 
 
 # -- one dialogue for each host, kept for the next task of the same line ----------------------------------------------
