@@ -197,6 +197,9 @@ def test_people_see_each_host_and_the_whole_first(fleet: Loopback) -> None:
     unwell = fleet.inv("health", "--limit", "h1,h2")
     assert unwell.code == 2
     assert unwell.out.startswith("2 hosts: 1 NOT healthy: h1\n")
+    assert "next:   inv start --limit h1 --only web" in unwell.out
+    fleet.ok("start", "--limit", "h1", "--only", "web")  # pasted
+    assert fleet.ok("health", "--limit", "h1,h2").out.startswith("2 hosts: all healthy")
 
 
 def fleet_process(fleet: Loopback, host: str, name: str) -> process.Process:

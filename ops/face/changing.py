@@ -69,7 +69,7 @@ def _close_with_health(
     came = reach.ask_each(selection, Request("health", request.only, timeout=timeout), Tell(cancelled=shown.cancelled))
     reports = [hosts.report_of(one) for one in came]
     told = [replace(one, warnings=tuple(text for text in one.warnings if text not in notes)) for one in reports]
-    shown.say(["", *hosts.lines(told, render.health_lines), ""])
+    shown.say(["", *hosts.lines(came, told, render.health_lines), ""])
 
 
 class _Shown:

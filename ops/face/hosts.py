@@ -11,7 +11,8 @@ from dataclasses import replace
 from ops.errors import UsageError
 from ops.face.colour import coloured
 from ops.face.given import Way
-from ops.fleet import reach
+from ops.fleet import pointers, reach
+from ops.fleet.groundwork import PLACE
 from ops.fleet.reach import Came, Selection
 from ops.model import Host, Inventory, Service
 from ops.operations.look import HostReport, ServiceReport
@@ -75,21 +76,28 @@ def _unknown(service: Service) -> ServiceReport:
     )
 
 
-def lines(reports: Sequence[HostReport], one: Callable[[HostReport], list[str]]) -> list[str]:
+def lines(came: Sequence[Came], reports: Sequence[HostReport], one: Callable[[HostReport], list[str]]) -> list[str]:
     """What is printed of each, those that are not well last, where they are seen; of several, first how many are. Of
     more than a screen takes, those that are well have a line each."""
-    if len(reports) == 1 and not reports[0].error:
-        return one(reports[0])
+    far = {each.host.name: each.host for each in came if each.host.connection != "local"}
+
+    def shown(report: HostReport) -> list[str]:
+        if report.error:
+            return [coloured(f"{report.name}: {report.error}", "red")]
+        host = far.get(report.name)
+        return [limited(line, host) for line in one(report)] if host else one(report)
+
     head = [_headline(reports), ""] if len(reports) > 1 else []
     brief = [report for report in reports if report.healthy] if len(reports) > _MOST_WHOLE else []
-    lines = [line for report in brief for line in one(report)[:1]]
+    lines = [line for report in brief for line in shown(report)[:1]]
     for report in sorted((one for one in reports if one not in brief), key=lambda report: not report.healthy):
-        lines += [*([""] if lines else []), *_block(report, one)]
+        lines += [*([""] if lines else []), *shown(report)]
     return [*head, *lines]
 
 
-def _block(report: HostReport, one: Callable[[HostReport], list[str]]) -> list[str]:
-    return [coloured(f"{report.name}: {report.error}", "red")] if report.error else one(report)
+def limited(line: str, host: Host) -> str:
+    """A line that a host says, with what it says to be typed meant for that host."""
+    return pointers.there(line, host.name, f"~/{PLACE}/{host.stack.name}")
 
 
 def _headline(reports: Sequence[HostReport]) -> str:

@@ -47,23 +47,23 @@ def _report_once(
     if loaded.warning:
         reports = [_without_the_monitors(one) for one in reports]
     if json:
-        _print_document(request, reports)
+        _print_document(request, came, reports)
     else:
         if before.strip() and sys.stderr.isatty():
             print(end=before, flush=True)
             loading.warn(loaded)
             before = ""
         show = render.health_lines if request.task == "health" else render.status_lines
-        print(before + "\n".join(hosts.lines(reports, show)), flush=True)
+        print(before + "\n".join(hosts.lines(came, reports, show)), flush=True)
     return hosts.exit_code(came, healthy=all(one.healthy for one in reports)), loaded.warning
 
 
-def _print_document(request: Request, reports: Sequence[HostReport]) -> None:
+def _print_document(request: Request, came: Sequence[Came], reports: Sequence[HostReport]) -> None:
     print(render.report_document(request.task, reports), flush=True)
-    for one in reports:
-        warnings = [*one.warnings, *([one.error] if one.error else [])]
-        for warning in warnings:
-            print(f"warning: {warning if len(reports) == 1 else f'{one.name}: {warning}'}", file=sys.stderr)
+    for host, one in zip((one.host for one in came), reports, strict=True):
+        for warning in [*one.warnings, *([one.error] if one.error else [])]:
+            local = host.connection == "local"
+            print(f"warning: {warning if local else f'{one.name}: {hosts.limited(warning, host)}'}", file=sys.stderr)
 
 
 def _without_the_monitors(found: HostReport) -> HostReport:

@@ -116,6 +116,7 @@ def _told(error: OpsError) -> dict[str, Any]:
 
 def _answer(voice: Voice, said: dict[str, Any]) -> None:
     request = unpack(Request, said.get("request"))
+    sys.argv[:] = [os.path.join(folder(), "inv"), request.task, *request.only]  # what is told to be typed instead
     host = unpack(Host, said.get("host"))
     changes = request.task not in (*here.LOOKING, "tail") and not request.check
     ear = Ear(changes)

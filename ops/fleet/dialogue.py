@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from ops.errors import Interrupted, OpsError
-from ops.fleet import bootstrap, groundwork, release, remote, ssh
+from ops.fleet import bootstrap, groundwork, pointers, release, remote, ssh
 from ops.fleet.exchange import Broken, Exchange
 from ops.fleet.frames import Noise
 from ops.fleet.here import Answer, Lines, Tell
@@ -144,7 +144,7 @@ class Dialogue:
             if "outcome" in said:
                 if known > 0:
                     return known - 1
-                outcome = replace(unpack(Outcome, said["outcome"]), host=self.host.name)
+                outcome = pointers.outcome_there(unpack(Outcome, said["outcome"]), self.host.name, self._place)
                 heard.outcomes.append(outcome)
                 tell.done(outcome)
             elif "waiting" in said:
@@ -155,7 +155,7 @@ class Dialogue:
                 heard.answer = unpack(Answer, said["answer"])
             elif "error" in said:
                 error = said["error"]
-                raise Told(self.host.name, [str(line) for line in error["lines"]], int(error["exit_code"]))
+                raise Told(self.host.name, [self._there(line) for line in error["lines"]], int(error["exit_code"]))
             else:
                 _hear_lines(said, lines)
         except (Garbled, KeyError, TypeError, ValueError, IndexError) as error:
@@ -164,7 +164,7 @@ class Dialogue:
 
     def _whole(self, answer: Answer, heard: _Heard) -> Answer:
         """With the hosts' names, and the notes that came before the answer."""
-        notes = tuple(f"{self.host.name}: {note}" for note in (*heard.notes, *answer.notes))
+        notes = tuple(f"{self.host.name}: {self._there(note)}" for note in (*heard.notes, *answer.notes))
         return replace(answer, outcomes=tuple(heard.outcomes), notes=notes)
 
     def bootstrap(self, request: Request, tell: Tell) -> Answer:
@@ -189,6 +189,13 @@ class Dialogue:
             return Answer(tuple(planned))
         rest = self.ask(Request("settle", check=request.check), tell)
         return Answer((*planned, *rest.outcomes), rest.notes)
+
+    @property
+    def _place(self) -> str:
+        return f"~/{groundwork.PLACE}/{self.host.stack.name}"
+
+    def _there(self, text: object) -> str:
+        return pointers.there(str(text), self.host.name, self._place)
 
     # -- an agent that is not there, or another -------------------------------------------------------------------
 
