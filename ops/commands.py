@@ -31,13 +31,13 @@ Flags = SimpleNamespace  # what was given with the flags of a task, by their nam
 # By flag: what it is when it is not given, and its help.
 _FLAGS: dict[str, tuple[Any, str]] = {
     "only": (None, "act on this service alone (repeatable; commas allowed)"),
-    "limit": ("", "on these hosts: a pattern as Ansible has it, such as all, web, web:!h3, h1,h2, @file"),
+    "limit": ("", "on these hosts: a pattern as Ansible has it, such as web, h1,h2, 'web:!h3', @file, all"),
     "check": (False, "say what would change, touch nothing (inv --dry means the same)"),
     "json": (False, "print one JSON document on standard output, all else on standard error"),
     "timeout": ("", "give up after this many seconds"),
     "serial": ("", "so many hosts at a time, each well before the next: 2, 25% or 1,25%"),
     "forks": ("", "at most so many hosts at once (20)"),
-    "max_fail_percentage": ("", "go on with the next hosts while no more than so many percent have failed"),
+    "max_fail_percentage": ("", "go on with the next batch while no more than so many percent of one have failed"),
     "watch": ("", "look again every so many seconds, until Ctrl-C"),
     "refresh_env": (False, "take PATH, HOME, LANG, TZ, TMPDIR and the program anew from this shell"),
     "system": (False, "for the whole machine, which only root may do: with sudo, for whoever typed it"),
@@ -135,7 +135,7 @@ def release(c: Context, flags: Flags) -> None:
     _change(c, "release", flags)
 
 
-@_task(*_LOOKING, "watch")
+@_task(*_LOOKING, "watch", "timeout")
 def status(c: Context, flags: Flags) -> None:
     """What runs, from records and the process table alone: instant, nobody is asked."""
     _report(c, "status", flags)

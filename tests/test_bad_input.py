@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ops.face.changing import carrying_on
+from ops.face.afterwards import carrying_on
 from ops.host import process
 from ops.operations.verbs import Request
 from tests.stack import Done, Stack

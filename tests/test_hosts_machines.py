@@ -64,6 +64,14 @@ def test_from_nothing_to_a_rolling_restart_under_load_with_a_host_powered_off(fl
     assert all(row["changed"] == 4 for row in started["recap"].values()), started
     assert fleet.ok("health", "--limit", "all").out.startswith("3 hosts: all healthy")
 
+    fleet["h3"].drop_packets()  # F43: they vanish, nobody refuses anything
+    lost = fleet.inv("health", "--limit", "all", "--json")
+    assert lost.code == 4
+    assert lost.seconds < 15
+    states_of = {name: {one["state"] for one in host["services"]} for name, host in lost.document["hosts"].items()}
+    assert states_of == {"h1": {"up"}, "h2": {"up"}, "h3": {"unknown"}}
+    fleet["h3"].accept_packets()
+
     addresses = [host.address for host in fleet]
     load = fleet.popen(sys.executable, "-c", LOAD, *addresses)
     fleet.ok("restart", "--limit", "all", "--serial", "1")

@@ -189,7 +189,7 @@ def test_only_the_hands_start_processes() -> None:
 def test_no_fixed_sleep_but_between_looks() -> None:
     """A verb waits for something with a deadline; only a poll of a file, a lock or the screen may sleep."""
     sleeping = places(r"time\.sleep")
-    polls = {"ops.memory.locks", "ops.host.logs", "ops.host.death", "ops.fleet.memoir"}
+    polls = {"ops.memory.locks", "ops.host.logs", "ops.host.death", "ops.fleet.memoir", "ops.fleet.groundwork"}
     assert sleeping <= {*polls, "ops.face.reading", "ops.watch.guard"}
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import sys
 import threading
@@ -16,7 +17,7 @@ from dataclasses import replace
 
 from ops import inventory, render
 from ops.errors import Interrupted, OpsError
-from ops.face import hosts
+from ops.face import afterwards, hosts
 from ops.face.colour import coloured
 from ops.face.given import Way
 from ops.face.progress import Progress
@@ -34,19 +35,23 @@ def change(request: Request, json: bool, way: Way, *, show_health: bool) -> int:
     Watched-only probes (`restart: false`) gate no start: what they find is shown, and is the exit code of `health`."""
     begun = time.monotonic()
     selection = hosts.selected(inventory.load(inventory.locate()), way)
-    shown = _Shown(selection, request, json)
+    reach.check_names(selection, request)
+    shown = _Shown(selection, request, json, way)
     try:
-        outcomes, notes = _sent(selection, request, way, Tell(shown.done, shown.waiting, shown.cancelled))
+        until = math.inf if request.timeout is None else begun + request.timeout
+        outcomes, notes = _sent(selection, request, way, Tell(shown.done, shown.waiting, shown.cancelled, until))
         shown.finish(outcomes, notes)
         if show_health and not request.check:
             left = None if request.timeout is None else request.timeout - (time.monotonic() - begun)
-            _close_with_health(shown, selection, request, left, notes)
+            gone = {one.host for one in outcomes if afterwards.is_unwell(one) and one.service == afterwards.HOST}
+            asked = replace(selection, hosts=tuple(host for host in selection.hosts if host.name not in gone))
+            _close_with_health(shown, asked, request, left, notes)
     except (OpsError, KeyboardInterrupt) as error:
         return shown.broken_off(error)
     shown.recap(outcomes)
     if any(outcome.state == "unreachable" for outcome in outcomes):
         return 4
-    return 2 if shown.lost or any(_is_unwell(outcome) for outcome in outcomes) else 0
+    return 2 if shown.lost or any(afterwards.is_unwell(outcome) for outcome in outcomes) else 0
 
 
 def _sent(selection: Selection, request: Request, way: Way, tell: Tell) -> tuple[list[Outcome], list[str]]:
@@ -63,10 +68,11 @@ def _close_with_health(
 ) -> None:
     """A start ends with what one wants to know next: how the requested services are. `left` of --timeout bounds each
     probe, to a second at least. With --json standard output is for the one document."""
-    if shown.json:
+    if shown.json or not selection.hosts:
         return
     timeout = None if left is None else max(1.0, left)
-    came = reach.ask_each(selection, Request("health", request.only, timeout=timeout), Tell(cancelled=shown.cancelled))
+    asked = reach.ask(selection, Request("health", request.only, timeout=timeout), Tell(cancelled=shown.cancelled))
+    came = [one for one in asked if not one.skipped]
     reports = [hosts.report_of(one) for one in came]
     told = [replace(one, warnings=tuple(text for text in one.warnings if text not in notes)) for one in reports]
     shown.say(["", *hosts.lines(came, told, render.health_lines), ""])
@@ -75,10 +81,11 @@ def _close_with_health(
 class _Shown:
     """What has been shown so far of one request; outcomes come from several threads."""
 
-    def __init__(self, selection: Selection, request: Request, json: bool) -> None:
+    def __init__(self, selection: Selection, request: Request, json: bool, way: Way) -> None:
         self.json = json
         self.cancelled = threading.Event()
         self._request = request
+        self._way = way
         self._hosts = [host.name for host in selection.hosts]
         self._named = selection.named
         names = [service.name for host in selection.hosts for service in host.services]
@@ -87,6 +94,7 @@ class _Shown:
         self._progress = Progress(time.monotonic)
         self._lock = threading.Lock()
         self._seen: list[Outcome] = []
+        self._broken = False  # off, by Ctrl-C or an error
         self._finished = False  # whether the one document was printed
         self.lost = False  # whether something could not be printed that somebody would have read
 
@@ -125,24 +133,35 @@ class _Shown:
         for note in notes:
             self.remark(coloured(f"note: {note}", "yellow", sys.stderr))
 
+    def _untold(self) -> list[str]:
+        told = {outcome.host for outcome in self._seen}
+        return [name for name in self._hosts if name not in told]
+
+    def _carrying_on(self) -> str:
+        if not self._named:
+            return afterwards.carrying_on(self._request)
+        return afterwards.after_interruption(self._request, self._way, self._hosts, self._untold())
+
     def recap(self, outcomes: list[Outcome]) -> None:
         if self.json:
             return
         check = ["check only: nothing was touched"] if self._request.check else []
         self.say([*check, *render.recap_lines(outcomes, self._hosts)])
-        unwell = [name for name in self._hosts if any(_is_unwell(one) for one in outcomes if one.host == name)]
-        if unwell and self._host_width:
-            self.say(["", f"next:   {carrying_on(self._request, ','.join(unwell), anew=True)}"])
+        lines = afterwards.again(outcomes, self._request, self._way) if self._host_width else []
+        if lines and not self._broken:
+            self.say(["", *lines])
 
     def broken_off(self, error: BaseException) -> int:
         """After Ctrl-C or an error: what was done until then, and what to do next; the exit code."""
         with self._lock:
             self._progress.end()
+        self._broken = True
         if isinstance(error, KeyboardInterrupt | Interrupted):
-            limit = ",".join(self._hosts) if self._named else ""
-            error = Interrupted("interrupted", next=carrying_on(self._request, limit))
+            error = Interrupted("interrupted", next=self._carrying_on())
         if not isinstance(error, OpsError):
             raise error
+        if self._host_width and error.exit_code == 130:
+            self._seen += [afterwards.interrupted(name, self._request.task) for name in self._untold()]
         text = "\n".join(error.lines())
         if self._finished:
             self.recap(self._seen)
@@ -153,25 +172,3 @@ class _Shown:
         for line in render.error_lines(error.lines()):
             self.remark(line)
         return error.exit_code
-
-
-def _is_unwell(outcome: Outcome) -> bool:
-    """Failed, or of a host that was never asked."""
-    return outcome.state in ("failed", "unreachable") or (outcome.state == "skipped" and outcome.service == "host")
-
-
-def carrying_on(request: Request, limit: str = "", *, anew: bool = False) -> str:
-    """The line that carries on with what was interrupted, on these hosts. What a restart or reset has ended is started;
-    what it has not reached is left as it is. `anew`: the same again."""
-    restarts = request.task in ("restart", "restart-one", "reset") and not anew
-    task = "start" if restarts else request.task
-    words = ["inv", task]
-    if task == "kill-port":
-        words += [str(request.options["port"])] + (["--force"] if request.options.get("force") else [])
-    elif task in ("hold", "release", "restart-one"):
-        words += request.only
-    elif request.only:
-        words += ["--only", ",".join(request.only)]
-    words += ["--limit", limit] if limit else []
-    words += ["--refresh-env"] if request.task == "start" and request.options.get("refresh_env") else []
-    return " ".join(words + (["--check"] if request.check else []))

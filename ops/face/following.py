@@ -12,13 +12,14 @@ import select
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ops import render
 from ops.errors import Interrupted, OpsError
 from ops.face import hosts, loading
 from ops.face.given import Way
 from ops.fleet import reach
-from ops.fleet.here import Tell
+from ops.fleet.here import Lines, Tell
 from ops.fleet.here import tail as tail_here
 from ops.fleet.reach import Selection
 from ops.model import Host
@@ -111,7 +112,9 @@ class _Merged:
 
     def _read(self) -> None:
         try:
-            came = reach.each(self._selection, self._cancelled, self._one)
+            # Each host is followed for ever: one that waited for its turn would never have it.
+            everybody = replace(self._selection, forks=len(self._selection.hosts))
+            came = reach.each(everybody, self._cancelled, self._one)
         except (Interrupted, OpsError):
             return
         for one in came:
@@ -121,10 +124,10 @@ class _Merged:
 
     def _one(self, host: Host) -> reach.Came:
         def complain(name: str, why: str) -> None:
-            _complain(host.name, why if self._single else f"{name}: {why}")
+            _complain(host.name, why if self._single or name == host.name else f"{name}: {why}")
 
-        tell = Tell(cancelled=self._cancelled)
-        return reach.follow(self._selection, host, self._request, tell, functools.partial(self._put, host), complain)
+        lines = Lines(functools.partial(self._put, host), complain)
+        return reach.follow(self._selection, host, self._request, Tell(cancelled=self._cancelled), lines)
 
     def _put(self, host: Host, name: str, text: str) -> None:
         while not self._cancelled.is_set():

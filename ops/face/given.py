@@ -29,9 +29,19 @@ class Way:
 
 
 def way(*, limit: str, serial: str, forks: str, max_fail_percentage: str, connection: Any) -> Way:
-    """The way as it was typed. A forgotten pattern must not mean this machine."""
-    if any(word in ("--limit=", "--limit") and not limit.strip() for word in sys.argv[1:]):
-        raise UsageError("--limit needs hosts", next="--limit all, --limit web, or --limit h1,h2")
+    """The way as it was typed. A forgotten pattern must not mean this machine, nor one that stands at another task."""
+    words = sys.argv[1:]
+    for word, following in zip(words, [*words[1:], "-"], strict=True):
+        if word == "--limit=" or (word == "--limit" and following.startswith("-")):
+            raise UsageError("--limit needs hosts", next="--limit web, or --limit h1,h2; --limit all for every host")
+    if not limit and any(word.partition("=")[0] == "--limit" for word in words):
+        raise UsageError(
+            "--limit stands at another task of this line, and this one would go to this machine",
+            wanted="hosts for each task of a line",
+            next="--limit at each of them; --limit localhost where this machine is meant",
+        )
+    if serial and not limit:
+        raise UsageError("--serial is for several hosts", next="--limit HOSTS besides")
     if connection is not None and limit:
         raise UsageError("fab names the host (-H), so --limit cannot", next="inv, with --limit; or fab, without")
     most = None

@@ -77,8 +77,8 @@ def _unknown(service: Service) -> ServiceReport:
 
 
 def lines(came: Sequence[Came], reports: Sequence[HostReport], one: Callable[[HostReport], list[str]]) -> list[str]:
-    """What is printed of each, those that are not well last, where they are seen; of several, first how many are. Of
-    more than a screen takes, those that are well have a line each."""
+    """What is printed of each; of several, first how many are not well, and those before the others. Of more than a
+    screen takes, those that are well have a line each."""
     far = {each.host.name: each.host for each in came if each.host.connection != "local"}
 
     def shown(report: HostReport) -> list[str]:
@@ -90,7 +90,7 @@ def lines(came: Sequence[Came], reports: Sequence[HostReport], one: Callable[[Ho
     head = [_headline(reports), ""] if len(reports) > 1 else []
     brief = [report for report in reports if report.healthy] if len(reports) > _MOST_WHOLE else []
     lines = [line for report in brief for line in shown(report)[:1]]
-    for report in sorted((one for one in reports if one not in brief), key=lambda report: not report.healthy):
+    for report in sorted((one for one in reports if one not in brief), key=lambda report: report.healthy):
         lines += [*([""] if lines else []), *shown(report)]
     return [*head, *lines]
 

@@ -5,7 +5,9 @@ Knows: when what is printed. Must not know: how it is found out.
 
 from __future__ import annotations
 
+import math
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,6 +17,7 @@ from ops import render
 from ops.face import hosts, loading
 from ops.face.colour import coloured
 from ops.face.given import Way
+from ops.face.progress import Progress
 from ops.fleet import reach
 from ops.fleet.here import Tell
 from ops.fleet.reach import Came, Selection
@@ -42,7 +45,7 @@ def _report_once(
     loaded = loading.load(here=not way.limit)
     if loaded.warning != told:
         loading.warn(loaded)
-    came = reach.ask(hosts.selected(loaded.inventory, way), request, Tell())
+    came = _asked(hosts.selected(loaded.inventory, way), request)
     reports = [hosts.report_of(one) for one in came]
     if loaded.warning:
         reports = [_without_the_monitors(one) for one in reports]
@@ -56,6 +59,24 @@ def _report_once(
         show = render.health_lines if request.task == "health" else render.status_lines
         print(before + "\n".join(hosts.lines(came, reports, show)), flush=True)
     return hosts.exit_code(came, healthy=all(one.healthy for one in reports)), loaded.warning
+
+
+def _asked(selection: Selection, request: Request) -> list[Came]:
+    """What came of those that it is about."""
+    reach.check_names(selection, request)
+    until = math.inf if request.timeout is None else time.monotonic() + request.timeout
+    progress = Progress(time.monotonic)
+    lock = threading.Lock()
+
+    def waiting(service: str, what: str) -> None:
+        with lock:
+            progress.waiting(service, what)
+
+    try:
+        came = reach.ask(selection, request, Tell(until=until, waiting=waiting))
+    finally:
+        progress.end()
+    return [one for one in came if not one.skipped]
 
 
 def _print_document(request: Request, came: Sequence[Came], reports: Sequence[HostReport]) -> None:
@@ -78,7 +99,7 @@ def kpis(request: Request, json: bool, way: Way) -> int:
     """Shows how well the services did over a window. No check: the exit code is 0 also where targets were missed."""
     from ops.face import figures
 
-    came = reach.ask(hosts.selected(loading.loaded_and_warned(here=not way.limit), way), request, Tell())
+    came = _asked(hosts.selected(loading.loaded_and_warned(here=not way.limit), way), request)
     for one in came:
         for warning in one.answer.found.warnings if one.error is None else ():
             print(f"warning: {warning}", file=sys.stderr)

@@ -9,6 +9,7 @@ the request's id, since it will be asked for (ops/fleet/memoir.py).
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
@@ -18,7 +19,7 @@ from typing import Any
 
 from ops import __version__
 from ops.errors import OpsError
-from ops.fleet import frames, here, memoir, release
+from ops.fleet import frames, groundwork, here, memoir, release
 from ops.inventory import sent
 from ops.memory.files import now, write_atomically
 from ops.model import Host, Outcome, fingerprint
@@ -98,7 +99,7 @@ def main() -> int:
         print("the first line of the standard input is not a request", file=sys.stderr)
         return 1
     threading.Thread(target=voice.alive, daemon=True).start()
-    voice.say(hello={"protocol": release.PROTOCOL, "version": __version__, "release": release.own(), "time": now()})
+    voice.say(hello={"protocol": release.PROTOCOL, "version": __version__, "release": release.own(), **_mine()})
     if said.get("protocol") != release.PROTOCOL or said.get("release") != release.own():
         return 0  # the asking end has seen that from the greeting, and brings this one up to date
     try:
@@ -108,6 +109,10 @@ def main() -> int:
     except Garbled as error:
         voice.say(error={"lines": [f"the request is garbled: {error}"], "exit_code": 2})
     return 0
+
+
+def _mine() -> dict[str, str]:
+    return {"machine": groundwork.machine(folder()), "time": now()}
 
 
 def _told(error: OpsError) -> dict[str, Any]:
@@ -125,7 +130,8 @@ def _answer(voice: Voice, said: dict[str, Any]) -> None:
     if request.task == "tail":
         _follow(voice, ear, host, origin, request)
     elif changes:
-        memoir.once(folder(), str(said["id"]), voice.say, lambda say: _change(say, ear, host, origin, request))
+        perform = functools.partial(_change, ear=ear, host=host, origin=origin, request=request)
+        memoir.once(folder(), str(said["id"]), voice.say, perform, ear.cancelled)
     else:
         _perform(voice.say, ear, host, origin, request)
 

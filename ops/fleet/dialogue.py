@@ -9,17 +9,20 @@ again what was said to whoever asks with the same id.
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import secrets
 import threading
+import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from ops.errors import Interrupted, OpsError
 from ops.fleet import bootstrap, groundwork, pointers, release, remote, ssh
-from ops.fleet.exchange import Broken, Exchange
+from ops.fleet.exchange import SILENCE, Broken, Exchange, one_line
 from ops.fleet.frames import Noise
-from ops.fleet.here import Answer, Lines, Tell
+from ops.fleet.here import LOOKING, Answer, Lines, Tell
 from ops.inventory import sent
 from ops.model import Host, Outcome
 from ops.operations.verbs import Request
@@ -28,17 +31,23 @@ from ops.wire import Garbled, pack, unpack
 if TYPE_CHECKING:
     from ops.fleet.remote import Connection
 
-_TRIES = 3  # of asking, when connections break
-_PAUSE = 1.0  # seconds between them
-_AGENT = """
-d=$HOME/{place}/{stack}
-if [ -x "$d/releases/{release}/bin/python" ]; then
-    exec "$d/releases/{release}/bin/python" -I -X utf8 -m ops.fleet.agent
-fi
-c=$(readlink "$d/current" 2>/dev/null)
-echo
+_PAUSES = (0.0, 0.5, 1.0, 2.0)  # seconds before a broken connection is made again
+_ASKED_AGAIN = 40.0  # seconds for which the answer to what changes something is asked for
+_LOOKED_AGAIN = 5.0  # the same of who only looks
+_MARGIN = 1.0  # seconds that an agent has beyond --timeout to say so
+# Where the home can take nothing, the release may have been put into memory, in a folder of this user alone.
+_AGENT = one_line("""
+for d in "$HOME/{place}/{stack}" "{spare}/settlepaisa-ops-$(id -u)/{stack}"; do
+    if [ -O "$d" ] && [ ! -L "$d" ] && [ -x "$d/releases/{release}/bin/python" ]; then
+        exec "$d/releases/{release}/bin/python" -I -X utf8 -m ops.fleet.agent;
+    fi;
+done;
+c=$(readlink "$HOME/{place}/{stack}/current" 2>/dev/null);
+echo;
 echo "{token} {{\\"absent\\": \\"${{c##*/}}\\"}}"
-"""
+""")
+
+_machines: dict[str, str] = {}  # by what tells machines apart: the name of the host that it has here
 
 
 class Told(OpsError):
@@ -55,8 +64,9 @@ class Told(OpsError):
 
 @dataclass
 class _Heard:
-    """What has been heard of one request so far, over however many connections."""
+    """What has been heard of one request (its `message`) so far, over however many connections."""
 
+    message: dict[str, Any]
     outcomes: list[Outcome] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     answer: Answer | None = None
@@ -70,10 +80,12 @@ class Dialogue:
         self.host = host
         self._connection = connection
 
-    def connection(self) -> Connection:
-        """The open one, made when there is none. Unreachable when that is not possible."""
+    def connection(self, until: float = math.inf) -> Connection:
+        """The open one, made when there is none, before the moment `until`. Unreachable when that is not possible."""
         if self._connection is None:
-            self._connection = remote.connect(ssh.route(self.host))
+            route = ssh.route(self.host)
+            left = max(0.1, until - time.monotonic())
+            self._connection = remote.connect(replace(route, connect_timeout=min(route.connect_timeout, left)))
         return self._connection
 
     def close(self) -> None:
@@ -84,47 +96,57 @@ class Dialogue:
 
     def ask(self, request: Request, tell: Tell, lines: Lines | None = None) -> Answer:
         """The answer. Unreachable when the host, or its agent, cannot be reached; other OpsErrors are of the host."""
-        message = {
-            "protocol": release.PROTOCOL,
-            "release": release.own(),
-            "id": secrets.token_hex(8),
-            "request": pack(request),
-            "host": pack(sent.stripped(self.host)),
-        }
-        heard = _Heard()
-        renewed, broke = False, None
-        for turn in range(_TRIES):
+        changes = request.task not in (*LOOKING, "tail") and not request.check
+        heard = _Heard(
+            {
+                "protocol": release.PROTOCOL,
+                "release": release.own(),
+                "id": secrets.token_hex(8),
+                "request": pack(request),
+                "host": pack(sent.stripped(self.host)),
+            }
+        )
+        until = min(tell.until, time.monotonic() + (_ASKED_AGAIN if changes else _LOOKED_AGAIN))
+        broke: Broken | None = None
+        for pause in itertools.chain(_PAUSES, itertools.repeat(_PAUSES[-1])):
             try:
-                came_to = self._once(message, heard, tell, lines or Lines())
+                return self._whole(self._answered(heard, tell, lines or Lines(), changes))
+            except Noise as error:
+                self.close()
+                raise self._garbage(error) from error
             except remote.Unreachable as error:
                 if broke is None:
                     raise
-                raise self._lost(Broken(f"{broke}, and now {_short(error)}"), heard, tell.cancelled) from error
-            except (Broken, Noise) as error:
+                broke = Broken(f"{str(broke).partition(', and now')[0]}, and now {_short(error)}")
+            except Broken as error:
                 broke = error
                 self.close()
-                if turn == _TRIES - 1 or tell.cancelled.wait(_PAUSE * turn):
-                    raise self._lost(error, heard, tell.cancelled) from error
-                continue
-            if came_to == "done" and heard.answer is not None:
-                return self._whole(heard.answer, heard)
-            if renewed:
-                break
-            self._renew()
-            renewed = True
+            tries_on = request.task != "tail" and (changes or not broke.silent)
+            if not tries_on or time.monotonic() + pause > until or tell.cancelled.wait(pause):
+                raise self._lost(broke, heard, tell.cancelled, request) from broke
+        raise AssertionError("there is always another pause")
+
+    def _answered(self, heard: _Heard, tell: Tell, lines: Lines, changes: bool) -> _Heard:
+        """Asks; an agent that is another's is brought up to date and asked then, once."""
+        for renewed in (False, True):
+            if self._once(heard, tell, lines) == "done":
+                return heard
+            if not renewed:
+                self._renew(tell, changes)
         raise remote.Unreachable(f"{self.host.name}: its agent does not begin", next=self._bootstrap())
 
-    def _once(self, message: dict[str, Any], heard: _Heard, tell: Tell, lines: Lines) -> Literal["done", "stale"]:
+    def _once(self, heard: _Heard, tell: Tell, lines: Lines) -> Literal["done", "stale"]:
         """Asks over one connection."""
         token = secrets.token_hex(8)
-        exchange = Exchange(self.connection(), self._command(token), token)
+        left = max(0.1, tell.until - time.monotonic())
+        exchange = Exchange(self.connection(tell.until), self._command(token), token, min(SILENCE, left + _MARGIN))
         known = len(heard.outcomes)  # told already, over a connection that broke
         try:
-            exchange.send(json.dumps({**message, "token": token}).encode() + b"\n")
+            exchange.send(json.dumps({**heard.message, "token": token}).encode() + b"\n")
             for said in exchange.said(tell.cancelled):
                 if "absent" in said:
                     return self._absent(str(said["absent"]))
-                if "hello" in said and not _is_same(said["hello"]):
+                if "hello" in said and not self._greets(said["hello"]):
                     return "stale"
                 heard.greeted = heard.greeted or "hello" in said
                 known = self._hear(said, known, heard, tell, lines)
@@ -138,6 +160,23 @@ class Dialogue:
             return self._silent(exchange)
         raise Broken(f"its agent ended before it was done ({exchange.complaint or f'exit code {exchange.code}'})")
 
+    def _greets(self, hello: Any) -> bool:
+        """Whether the agent is of this very toolkit. OpsError when the machine goes by another name here as well."""
+        if not isinstance(hello, dict):
+            return False
+        self._claim(str(hello.get("machine")))
+        return hello.get("protocol") == release.PROTOCOL and hello.get("release") == release.own()
+
+    def _claim(self, machine: str) -> None:
+        """Two names of one machine and user would each be taken for the other's stand-in."""
+        owner = _machines.setdefault(machine, self.host.name)
+        if owner != self.host.name:
+            raise OpsError(
+                f"{self.host.name}: is the same user on the same machine as {owner}",
+                wanted="one name in the inventory for each",
+                next=f"remove {self.host.name} or {owner} from the inventory",
+            )
+
     def _hear(self, said: dict[str, Any], known: int, heard: _Heard, tell: Tell, lines: Lines) -> int:
         """One thing that was said; how many of the known outcomes are still to be told again."""
         try:
@@ -148,9 +187,9 @@ class Dialogue:
                 heard.outcomes.append(outcome)
                 tell.done(outcome)
             elif "waiting" in said:
-                tell.waiting(*map(str, said["waiting"]))
+                tell.waiting(*map(plain, said["waiting"]))
             elif "note" in said:
-                heard.notes.append(str(said["note"]))
+                heard.notes.append(plain(said["note"]))
             elif "answer" in said:
                 heard.answer = unpack(Answer, said["answer"])
             elif "error" in said:
@@ -162,46 +201,59 @@ class Dialogue:
             raise Noise(f"{str(said)[:80]} ({error})") from None
         return known
 
-    def _whole(self, answer: Answer, heard: _Heard) -> Answer:
+    def _whole(self, heard: _Heard) -> Answer:
         """With the hosts' names, and the notes that came before the answer."""
+        answer = heard.answer or Answer()
         notes = tuple(f"{self.host.name}: {self._there(note)}" for note in (*heard.notes, *answer.notes))
         return replace(answer, outcomes=tuple(heard.outcomes), notes=notes)
 
     def bootstrap(self, request: Request, tell: Tell) -> Answer:
         """Makes the host ready; what it lacks for its services is a note."""
         try:
-            ground = bootstrap.look(self.connection(), self.host)
-            planned = bootstrap.outcomes(self.host, ground)
-            wanting = any(one.state == "changed" for one in planned)
-            if wanting and ground.lacking:
-                raise bootstrap.lacking(self.host, ground.lacking)
-            if wanting and not request.check:
-                tell.waiting("", "the toolkit to be put there")
-                bootstrap.install(self.connection(), self.host, ground)
-                after = bootstrap.look(self.connection(), self.host)
-                if not (after.whole and after.promised):
-                    raise OpsError(f"{self.host.name}: what was put there is not what is there now", next="again")
+            planned, done = self._ready(request, tell)
         except (Broken, Noise) as error:
-            raise self._lost(error, _Heard(), tell.cancelled) from error
+            self.close()
+            raise self._lost(error, None, tell.cancelled, request) from error
         for outcome in planned:
             tell.done(outcome)
-        if request.check and wanting:
+        if not done:
             return Answer(tuple(planned))
         rest = self.ask(Request("settle", check=request.check), tell)
         return Answer((*planned, *rest.outcomes), rest.notes)
+
+    def _ready(self, request: Request, tell: Tell) -> tuple[list[Outcome], bool]:
+        """What was to be done, and whether the host is ready now (with --check: was before)."""
+        connection, stop = self.connection(tell.until), tell.cancelled
+        ground = bootstrap.look(connection, self.host, stop)
+        self._claim(ground.machine)
+        planned = bootstrap.outcomes(self.host, ground, check=request.check)
+        wanting = any(one.state == "changed" for one in planned)
+        if wanting and ground.lacking:
+            raise bootstrap.lacking(self.host, ground.lacking)
+        if not wanting or request.check:
+            return planned, not wanting
+        tell.waiting("", "the toolkit to be put there")
+        bootstrap.install(connection, self.host, ground, stop)
+        tell.waiting("", "")
+        after = bootstrap.look(connection, self.host, stop)
+        if not (after.whole and after.promised):
+            seen = f"{self.host.name}: what was put there is not what is there now"
+            raise OpsError(seen, wanted="nobody else who puts another there", next=self._bootstrap())
+        return planned, True
 
     @property
     def _place(self) -> str:
         return f"~/{groundwork.PLACE}/{self.host.stack.name}"
 
     def _there(self, text: object) -> str:
-        return pointers.there(str(text), self.host.name, self._place)
+        return pointers.there(plain(text), self.host.name, self._place)
 
     # -- an agent that is not there, or another -------------------------------------------------------------------
 
     def _command(self, token: str) -> str:
         stack = self.host.stack.name
-        script = _AGENT.format(place=groundwork.PLACE, stack=stack, release=release.own(), token=token)
+        places = {"place": groundwork.PLACE, "spare": groundwork.SPARE, "stack": stack}
+        script = _AGENT.format(**places, release=release.own(), token=token)
         return bootstrap.shell(script, bootstrap.become_of(self.host))
 
     def _absent(self, known: str) -> Literal["stale"]:
@@ -209,7 +261,7 @@ class Dialogue:
             return "stale"
         raise OpsError(
             f"{self.host.name}: the toolkit is not there",
-            wanted="this very release of it",
+            wanted="the toolkit, which bootstrap brings",
             next=self._bootstrap(),
         )
 
@@ -219,31 +271,36 @@ class Dialogue:
     def _silent(self, exchange: Exchange) -> Literal["stale"]:
         """It ended without a greeting. Where it cannot even begin, it is put there anew."""
         complaint = exchange.complaint
-        if complaint.startswith("sudo") or "No module named" not in complaint:
+        if "sudo" in complaint and bootstrap.become_of(self.host):
+            raise bootstrap.no_answer(self.host, exchange)
+        if "No module named" not in complaint:
             why = complaint or f"exit code {exchange.code}"
             raise remote.Unreachable(f"{self.host.name}: its agent does not begin: {why}", next=self._bootstrap())
         return "stale"
 
-    def _renew(self) -> None:
-        """Brings the toolkit there up to date."""
-        try:
-            ground = bootstrap.look(self.connection(), self.host)
-            bootstrap.install(self.connection(), self.host, replace(ground, whole=False))
-        except (Broken, Noise) as error:
-            raise self._lost(error, _Heard(), threading.Event()) from error
+    def _renew(self, tell: Tell, changes: bool) -> None:
+        """Has this release there for the request. One that only looks leaves the one in use as it is."""
+        connection, stop = self.connection(tell.until), tell.cancelled
+        ground = bootstrap.look(connection, self.host, stop)
+        bootstrap.lend(connection, self.host, ground, stop, use=changes)
 
-    def _lost(self, error: Broken | Noise, heard: _Heard, cancelled: threading.Event) -> OpsError:
+    def _garbage(self, error: Noise) -> OpsError:
+        seen = f"{self.host.name}: answers, but not as its agent would: {error.beginning!r}"
+        return remote.Unreachable(seen, wanted="an agent", next=self._bootstrap())
+
+    def _lost(
+        self, error: Broken | Noise, heard: _Heard | None, cancelled: threading.Event, request: Request
+    ) -> OpsError:
         if cancelled.is_set():
             return Interrupted("interrupted")
-        name = self.host.name
         if isinstance(error, Noise):
-            seen = f"{name}: answers, but not as its agent would: {error.beginning!r}"
-            return remote.Unreachable(seen, wanted="an agent", next=self._bootstrap())
-        done = f"; {len(heard.outcomes)} outcomes had come" if heard.outcomes else ""
+            return self._garbage(error)
+        known = f"; {len(heard.outcomes)} outcomes had come" if heard and heard.outcomes else ""
+        look = "" if request.task in LOOKING else f"inv status --limit {self.host.name}, then "
         return remote.Unreachable(
-            f"{name}: the connection broke: {error}{done}",
+            f"{self.host.name}: the connection broke: {error}{known}",
             wanted="an answer",
-            next="the same again: it carries on from what is there",
+            next=f"{look}the same again: it carries on from what is there",
         )
 
 
@@ -251,13 +308,14 @@ def _short(error: OpsError) -> str:
     return error.seen.partition(": ")[2] or error.seen
 
 
-def _is_same(hello: Any) -> bool:
-    known = isinstance(hello, dict)
-    return known and hello.get("protocol") == release.PROTOCOL and hello.get("release") == release.own()
-
-
 def _hear_lines(said: dict[str, Any], lines: Lines) -> None:
     if "line" in said:
-        lines.line(*map(str, said["line"]))
+        lines.line(*map(plain, said["line"]))
     elif "complaint" in said:
-        lines.complaint(*map(str, said["complaint"]))
+        lines.complaint(*map(plain, said["complaint"]))
+
+
+def plain(text: object) -> str:
+    """What a host says, harmless to print: whoever answers there need not be our agent."""
+    said = str(text)
+    return said if said.isprintable() else "".join(one if one.isprintable() or one == "\t" else "?" for one in said)

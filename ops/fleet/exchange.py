@@ -5,6 +5,7 @@ Knows: the channel, frames, silence. Must not know: how the connection was made,
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -22,10 +23,24 @@ _TURN = 0.2  # seconds until a cancelled request is noticed
 _KEPT = 2048  # bytes of its standard error
 _TO_END = 5.0  # seconds that a cancelled one has until its next safe point
 _SEND = 32768
+_AT_A_TIME = 16  # pieces of its standard error
+
+
+def one_line(script: str) -> str:
+    """A shell script on one line: not every login shell takes more within quotes."""
+    return " ".join(script.split())
 
 
 class Broken(Exception):
     """The connection broke, or fell silent, before the answer was complete; says how."""
+
+    silent = False
+
+
+class Silent(Broken):
+    """It says nothing any more."""
+
+    silent = True
 
 
 class Exchange:
@@ -52,16 +67,12 @@ class Exchange:
         except failures() as error:
             raise Broken(_reason(error)) from error
 
-    def finish(self) -> None:
-        """No more is sent: a program that reads to the end goes on."""
-        self._channel.shutdown_write()
-
     def cancel(self) -> None:
         """Asks it to stop at its next safe point."""
         self.send(json.dumps({"cancel": True}).encode() + b"\n")
 
-    def said(self, stop: threading.Event | None = None) -> Iterator[dict[str, Any]]:
-        """What it says. With `stop` set it is cancelled, and has a moment to end. Broken, or frames.Noise."""
+    def said(self, stop: threading.Event, grace: float = _TO_END) -> Iterator[dict[str, Any]]:
+        """What it says. With `stop` set it is cancelled, and has `grace` seconds to end. Broken, or frames.Noise."""
         heard, until = time.monotonic(), None
         self._channel.settimeout(_TURN)
         while True:
@@ -72,11 +83,11 @@ class Exchange:
             if data is not None:
                 heard = now
                 yield from self._finder.feed(data)
-            if stop is not None and stop.is_set() and until is None:
-                until = now + _TO_END
+            if stop.is_set() and until is None:
+                until = now + grace
                 self.cancel()
             if now - heard > self._within or (until is not None and now > until):
-                raise Broken(f"it has said nothing for {now - heard:.0f} s")
+                raise Silent(f"it has said nothing for {now - heard:.0f} s")
         self._over()
 
     def _received(self) -> bytes | None:
@@ -87,9 +98,16 @@ class Exchange:
             return None
         except failures() as error:
             raise Broken(_reason(error)) from error
-        while self._channel.recv_stderr_ready():
-            self._errors = (self._errors + self._channel.recv_stderr(65536))[-_KEPT:]
+        finally:
+            self._hear_errors()
         return data
+
+    def _hear_errors(self) -> None:
+        """A host may complain for ever: so much at a time, and of all that only the end is kept."""
+        for _ in range(_AT_A_TIME):
+            if not self._channel.recv_stderr_ready():
+                break
+            self._errors = (self._errors + self._channel.recv_stderr(65536))[-_KEPT:]
 
     def _over(self) -> None:
         """After the end of its output: how it ended. A connection that broke tells no exit code."""
@@ -98,8 +116,7 @@ class Exchange:
             if not self._channel.get_transport().is_active():
                 break
             self._channel.status_event.wait(0.05)
-        while self._channel.recv_stderr_ready():
-            self._errors = (self._errors + self._channel.recv_stderr(65536))[-_KEPT:]
+        self._hear_errors()
         if not self._channel.exit_status_ready():
             raise Broken("the connection was closed")
         self.code = self._channel.recv_exit_status()
@@ -115,7 +132,8 @@ class Exchange:
 
     def close(self) -> None:
         """Ends it, as far as this end can: its standard input is closed with it."""
-        self._channel.close()
+        with contextlib.suppress(*failures()):
+            self._channel.close()
 
 
 def _reason(error: BaseException) -> str:

@@ -22,11 +22,15 @@ import fcntl
 import json
 import os
 import sys
+import threading
+import time
 import zlib
 from collections.abc import Iterator
 from typing import Any
 
 PLACE = ".local/share/settlepaisa-ops"  # below the home of the user
+SPARE = "/dev/shm"  # memory, on Linux
+_TO_WAIT = 60.0  # seconds for somebody else who is at it
 _ROOM = 40 << 20  # bytes that a release takes, unpacked and compiled, and half as much again
 _CHECK = "import ops.fleet.agent, ops.commands, psutil, h11, requests, tabulate"
 _INV = """#!/bin/sh
@@ -53,13 +57,26 @@ def look(said: dict[str, Any]) -> dict[str, Any]:
         "python": list(sys.version_info[:3]),
         "executable": sys.executable,
         "system": sys.platform,
-        "machine": platform.machine(),
+        "machine_type": platform.machine(),
         "libc": libc or ("musl" if sys.platform == "linux" else ""),
         "release": current(base),
         "whole": is_whole(base, said),
         "promised": is_promised(base, said),
         "lacking": lacking(base),
+        "machine": machine(base),
     }
+
+
+def machine(base: str) -> str:
+    """What tells one host from another, whatever they are called: this boot, and where this user's toolkit lies."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            boot = file.read().strip()
+    except OSError:
+        import platform
+
+        boot = platform.node()
+    return f"{boot} {os.path.realpath(base)}"
 
 
 def base_of(said: dict[str, Any]) -> str:
@@ -93,7 +110,12 @@ def sources(folder: str) -> Iterator[str]:
 
 
 def is_whole(base: str, said: dict[str, Any]) -> bool:
-    """Whether the release that is asked for is in use, with the libraries that are asked for, and nobody changed it."""
+    """Whether the release that is asked for is there and in use."""
+    return is_there(base, said) and current(base) == said["release"]
+
+
+def is_there(base: str, said: dict[str, Any]) -> bool:
+    """Whether the release that is asked for is there, with the libraries that are asked for, and nobody changed it."""
     release = os.path.join(base, "releases", said["release"])
     try:
         with open(os.path.join(release, "release.json")) as file:
@@ -103,8 +125,7 @@ def is_whole(base: str, said: dict[str, Any]) -> bool:
     except (OSError, ValueError):
         return False
     runs = os.access(os.path.join(release, "bin", "python"), os.X_OK)
-    same = kept.get("libraries") == said["libraries"] and current(base) == said["release"]
-    return runs and bool(same)
+    return runs and bool(kept.get("libraries") == said["libraries"])
 
 
 def is_promised(base: str, said: dict[str, Any]) -> bool:
@@ -142,22 +163,84 @@ def is_read_only(path: str) -> bool:
 
 
 def install(said: dict[str, Any], archive: bytes) -> dict[str, Any]:
-    """Puts the release there and has it used; the release that was in use before."""
+    """Puts the release and the host's part of the inventory there, to be used from now on."""
     base = base_of(said)
     missing = lacking(base)
     if missing:
         raise Lacking(*missing)
-    os.makedirs(os.path.join(base, "releases"), mode=0o700, exist_ok=True)
-    with open(os.path.join(base, ".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # somebody else may be at it
-        before = current(base)
+    with locked(base):
         if not is_whole(base, said):
             put(base, said, archive)
-            switch(base, said["release"])
+        use(base, said["release"])
         if not is_promised(base, said):
             write(os.path.join(base, "inventory.json"), said["inventory"], 0o600)
-        write(os.path.join(base, "inv"), _INV, 0o755)
-    return {"before": before}
+    return {}
+
+
+def lend(said: dict[str, Any], archive: bytes) -> dict[str, Any]:
+    """Puts the release beside the others, for one request; with `use` it is the one in use, too. Where the home cannot
+    take it, it comes into memory: a full disk must not keep a service down."""
+    base = base_of(said)
+    if lacking(base):
+        base = spare(said)
+    with locked(base):
+        if not is_there(base, said):
+            put(base, said, archive)
+        if said["use"]:
+            use(base, said["release"])
+    return {"place": base}
+
+
+def spare(said: dict[str, Any]) -> str:
+    """A folder in memory that is this user's alone (Linux)."""
+    missing = lacking(base_of(said))
+    base = os.path.join(SPARE, f"settlepaisa-ops-{os.geteuid()}")
+    if not os.path.isdir(SPARE):
+        raise Lacking(*missing)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(base, 0o700)
+    found = os.lstat(base)
+    if found.st_uid != os.geteuid() or found.st_mode & 0o177077 != 0o040000:
+        raise Lacking(f"{base} is not a folder of this user alone", "", f"ls -ld {base}")
+    return os.path.join(base, said["stack"])
+
+
+@contextlib.contextmanager
+def locked(base: str) -> Iterator[None]:
+    """Nobody else puts a release there meanwhile. What a killed one has left half-made is removed."""
+    os.makedirs(os.path.join(base, "releases"), mode=0o700, exist_ok=True)
+    with open(os.path.join(base, ".lock"), "a+") as lock:
+        until = time.monotonic() + _TO_WAIT
+        while not is_taken(lock):
+            if time.monotonic() > until:
+                lock.seek(0)
+                raise Lacking(f"pid {lock.read()} there is putting a release there", "its end", "the same again")
+            time.sleep(0.05)
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        sweep(base)
+        yield
+
+
+def is_taken(lock: Any) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def sweep(base: str) -> None:
+    import shutil
+
+    for folder, begin in ((base, ".current."), (os.path.join(base, "releases"), ".")):
+        for name in os.listdir(folder):
+            path = os.path.join(folder, name)
+            if name.startswith(begin) and os.path.islink(path):
+                os.unlink(path)
+            elif name.startswith(begin) and os.path.isdir(path):
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def put(base: str, said: dict[str, Any], archive: bytes) -> None:
@@ -210,16 +293,21 @@ def attempt(release: str) -> None:
         raise Lacking(f"the toolkit does not run with its Python: {last}", "", "")
 
 
-def switch(base: str, release: str) -> None:
-    link = os.path.join(base, f".current.{os.getpid()}")
-    os.symlink(os.path.join("releases", release), link)
-    os.replace(link, os.path.join(base, "current"))
+def use(base: str, release: str) -> None:
+    """What is started at boot, and whoever types `inv` there, goes by this release from now on."""
+    if current(base) != release:
+        link = os.path.join(base, f".current.{os.getpid()}")
+        os.symlink(os.path.join("releases", release), link)
+        os.replace(link, os.path.join(base, "current"))
+    write(os.path.join(base, "inv"), _INV, 0o755)
 
 
 def write(path: str, text: str, mode: int) -> None:
     fresh = f"{path}.{os.getpid()}"
-    with open(fresh, "w") as file:
+    with open(fresh, "w", encoding="utf-8") as file:
         file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     os.chmod(fresh, mode)
     os.replace(fresh, path)
 
@@ -234,24 +322,33 @@ def explained(error: OSError) -> list[str]:
     return [f"{where}: {error.strerror}", "", f"ls -ld {where}"]
 
 
+def say(token: str, answer: dict[str, Any]) -> None:
+    with contextlib.suppress(OSError):
+        os.write(1, f"\n{token} {json.dumps(answer)}\n".encode())
+
+
+def live(token: str, done: threading.Event) -> None:
+    """A small machine compiles for a while: whoever waits hears that it is at it."""
+    while not done.wait(2.0):
+        say(token, {"alive": True})
+
+
 def main() -> None:
     os.umask(0o077)
     said = json.loads(sys.stdin.buffer.readline())
+    done = threading.Event()
+    threading.Thread(target=live, args=(said["token"], done), daemon=True).start()
     try:
-        if said["do"] == "look":
-            answer = look(said)
-        else:
-            archive = sys.stdin.buffer.read(said["bytes"])
-            if len(archive) != said["bytes"]:
-                raise Lacking(f"only {len(archive)} of {said['bytes']} bytes arrived", "", "the same again")
-            answer = install(said, archive)
+        archive = sys.stdin.buffer.read(said.get("bytes", 0))
+        if len(archive) != said.get("bytes", 0):
+            raise Lacking(f"only {len(archive)} of {said['bytes']} bytes arrived", "", "the same again")
+        answer = look(said) if said["do"] == "look" else {"install": install, "lend": lend}[said["do"]](said, archive)
     except Lacking as error:
         answer = {"lacking": list(error.args)}
     except OSError as error:
         answer = {"lacking": explained(error)}
-    with contextlib.suppress(OSError):
-        sys.stdout.write(f"\n{said['token']} {json.dumps(answer)}\n")
-        sys.stdout.flush()
+    done.set()
+    say(said["token"], answer)
 
 
 if __name__ == "__main__":

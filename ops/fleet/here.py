@@ -6,6 +6,7 @@ Knows: requests and answers. Must not know: who asked, how the request came, how
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -31,11 +32,13 @@ class Origin:
 
 @dataclass(frozen=True)
 class Tell:
-    """Who hears how it goes: of each outcome, and of what is waited for (service, what; "" when that is over)."""
+    """Who hears how it goes: of each outcome, and of what is waited for (service, what; "" when that is over). `until`:
+    the moment (monotonic) at which the time for all of it is used up."""
 
     done: Callable[[Outcome], None] = lambda outcome: None
     waiting: Callable[[str, str], None] = lambda service, what: None
     cancelled: threading.Event = field(default_factory=threading.Event)
+    until: float = math.inf
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import json
 import os
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, BinaryIO
@@ -19,12 +20,14 @@ from ops.errors import OpsError
 
 Say = Callable[..., None]
 _KEPT = 86400.0  # seconds
+_CANCELLED = ".cancel"
 _PAUSE = 0.05
 _TO_BEGIN = 1.0  # seconds from making the file to holding its lock, on a machine with much to do
 
 
-def once(folder: str, name: str, say: Say, perform: Callable[[Say], None]) -> None:
-    """Carries it out and remembers all that is said; what was asked before is only told again, to its end.
+def once(folder: str, name: str, say: Say, perform: Callable[[Say], None], cancelled: threading.Event) -> None:
+    """Carries it out and remembers all that is said; what was asked before is only told again, to its end. Whoever asks
+    again and cancels cancels what is carried out.
 
     A disk that takes no file keeps nothing from being done: then it is not remembered, and that is said."""
     path = os.path.join(folder, "requests", os.path.basename(name))
@@ -32,17 +35,36 @@ def once(folder: str, name: str, say: Say, perform: Callable[[Say], None]) -> No
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb", buffering=0)
     except FileExistsError:
-        _tell_again(path, say)
+        _tell_again(path, say, cancelled)
         return
     except OSError as error:
-        say(note=f"should this connection break, how it went cannot be asked for: {path}: {error.strerror}")
+        _forgotten(path, error, say)
         perform(say)
         return
     with file:
         fcntl.flock(file, fcntl.LOCK_EX)
         _forget_old(os.path.dirname(path))
+        try:
+            file.write(b"{}\n")
+        except OSError as error:
+            os.unlink(path)  # whoever asks again must not take the empty file for one that was ended
+            _forgotten(path, error, say)
+        done = threading.Event()
+        threading.Thread(target=_heed, args=(path + _CANCELLED, cancelled, done), daemon=True).start()
         perform(lambda **said: _say(file, say, said))
+        done.set()
         _write(file, {"end": True})
+
+
+def _forgotten(path: str, error: OSError, say: Say) -> None:
+    say(note=f"should this connection break, how it went cannot be asked for: {path}: {error.strerror}")
+
+
+def _heed(path: str, cancelled: threading.Event, done: threading.Event) -> None:
+    """Cancels when somebody else, who was told again, has said so."""
+    while not done.wait(0.2):
+        if os.path.exists(path):
+            cancelled.set()
 
 
 def _say(file: BinaryIO, say: Say, said: dict[str, Any]) -> None:
@@ -56,7 +78,7 @@ def _write(file: BinaryIO, said: dict[str, Any]) -> None:
         file.write(json.dumps(said).encode() + b"\n")
 
 
-def _tell_again(path: str, say: Say) -> None:
+def _tell_again(path: str, say: Say, cancelled: threading.Event) -> None:
     """All that was said, and what is said until its end. OpsError when whoever carried it out has ended before."""
     with open(path, "rb") as file:
         while True:
@@ -68,7 +90,10 @@ def _tell_again(path: str, say: Say) -> None:
                 said = _read(text)
                 if "end" in said:
                     return
-                say(**said)
+                if said:
+                    say(**said)
+            if cancelled.is_set():
+                open(path + _CANCELLED, "ab").close()
             if over:
                 raise OpsError(
                     "whoever carried it out there was ended before it was done",

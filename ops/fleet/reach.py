@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from ops.fleet import abreast
 from ops.fleet import here as this_machine
 from ops.fleet.here import Answer, Lines, Origin, Tell
 from ops.model import Host, Inventory, Outcome, OutcomeState
+from ops.operations.site import unknown_service
 from ops.operations.verbs import Request
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ops.fleet.remote import Connection
 
 FORKS = 20  # hosts at once
+_FOLLOWED_AGAIN = 10.0  # seconds at most until a log is looked for again on a host that was lost
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,13 @@ class Selection:
 
 @dataclass(frozen=True)
 class Came:
-    """What came of a request on one host: an answer, or an error. `unreachable`: nobody there could answer."""
+    """What came of a request on one host: an answer, and an error when it is not the whole one. `unreachable`: nobody
+    there could answer. `skipped`: it has none of the services that it is about, and was not asked."""
 
     host: Host
     answer: Answer = field(default_factory=Answer)
     error: OpsError | None = None
+    skipped: bool = False
 
     @property
     def unreachable(self) -> bool:
@@ -106,42 +110,97 @@ def ask_each(selection: Selection, request: Request, tell: Tell) -> list[Came]:
     return each(selection, tell.cancelled, lambda host: came_of(selection, host, request, tell))
 
 
+def check_names(selection: Selection, request: Request) -> None:
+    """UsageError for a service that none of the hosts has. What is no longer in the inventory can still be stopped."""
+    if selection.alone or request.task in ("stop", "tail"):
+        return
+    known = list(dict.fromkeys(service.name for host in selection.hosts for service in host.services))
+    for name in request.only:
+        if name not in known:
+            raise unknown_service(name, known)
+
+
 def came_of(selection: Selection, host: Host, request: Request, tell: Tell) -> Came:
     """What comes of it on one host; every error is that host's alone."""
+    asked = _narrowed(selection, host, request)
+    if asked is None:
+        return _skipped(host, request, tell)
+    told: list[Outcome] = []
+
+    def done(outcome: Outcome) -> None:
+        told.append(outcome)
+        tell.done(outcome)
+
+    heard = replace(tell if selection.alone else _for(host, tell), done=done)
+    if host.connection != "local":
+        heard.waiting("", "an answer")
     try:
-        if not selection.alone:
-            tell = _for(host, tell)
-        if request.task == "bootstrap":
-            answer = _bootstrap(host, request, tell)
-        elif host.connection == "local":
-            answer = this_machine.carry_out(host, selection.origin, request, tell)
-        else:
-            answer = _typed(dialogue(host).ask(request, tell), request)
-        return Came(host, answer)
+        return Came(host, _answer(selection, host, asked, heard))
     except Interrupted:
         raise
     except OpsError as error:
-        return Came(host, error=error)
+        return Came(host, Answer(tuple(told)), error)
+    except Exception as error:  # noqa: BLE001 - a mistake of ours on one host must not end it on the others
+        return Came(host, Answer(tuple(told)), OpsError(f"{type(error).__name__}: {error}", wanted="an answer"))
+    finally:
+        heard.waiting("", "")
 
 
-def follow(
-    selection: Selection,
-    host: Host,
-    request: Request,
-    tell: Tell,
-    hear: Callable[[str, str], None],
-    complain: Callable[[str, str], None],
-) -> Came:
-    """What a host's logs say, line by line (name, text), until it is cancelled or over."""
-    try:
-        if host.connection == "local":
-            _, lines = this_machine.tail(host, selection.origin, request, tell.cancelled.is_set, complain)
-            for name, text in lines:
-                hear(name, text)
+def _answer(selection: Selection, host: Host, request: Request, tell: Tell) -> Answer:
+    if request.task == "bootstrap":
+        return _bootstrap(host, request, tell)
+    if host.connection == "local":
+        return this_machine.carry_out(host, selection.origin, request, tell)
+    return _typed(dialogue(host).ask(request, tell), request)
+
+
+def _narrowed(selection: Selection, host: Host, request: Request) -> Request | None:
+    """The request as far as it is about services of this host; None when it is about others' alone."""
+    elsewhere = {service.name for one in selection.hosts for service in one.services}
+    mine = {service.name for service in host.services}
+    only = tuple(name for name in request.only if name in mine or name not in elsewhere)
+    if request.only and not only:
+        return None
+    return replace(request, only=only)
+
+
+def _skipped(host: Host, request: Request, tell: Tell) -> Came:
+    if request.task in this_machine.LOOKING:
+        return Came(host, skipped=True)
+    why = f"{', '.join(request.only)} not enabled on this host"
+    outcome = Outcome(", ".join(request.only), request.task, "skipped", "down", "down", why, host=host.name)
+    tell.done(outcome)
+    return Came(host, Answer((outcome,)), skipped=True)
+
+
+def follow(selection: Selection, host: Host, request: Request, tell: Tell, lines: Lines) -> Came:
+    """What a host's logs say, line by line, until it is cancelled or over. One that is followed and cannot be reached
+    is tried again, for as long as it takes."""
+    if _narrowed(selection, host, request) is None:
+        return Came(host, skipped=True)
+    pause = 1.0
+    while True:
+        try:
+            return Came(host, _followed(selection, host, request, tell, lines))
+        except OpsError as error:
+            if tell.cancelled.is_set():
+                return Came(host)
+            if error.exit_code != 4 or not request.options["follow"]:
+                return Came(host, error=error)
+            lines.complaint(host.name, f"{error.seen.removeprefix(f'{host.name}: ')}; trying again")
+        if tell.cancelled.wait(pause):
             return Came(host)
-        return Came(host, dialogue(host).ask(request, tell, Lines(hear, complain)))
-    except OpsError as error:
-        return Came(host, error=None if tell.cancelled.is_set() else error)
+        pause = min(2 * pause, _FOLLOWED_AGAIN)
+        request = replace(request, options={**request.options, "lines": 0})  # not the same lines again
+
+
+def _followed(selection: Selection, host: Host, request: Request, tell: Tell, lines: Lines) -> Answer:
+    if host.connection != "local":
+        return dialogue(host).ask(request, tell, lines)
+    _, found = this_machine.tail(host, selection.origin, request, tell.cancelled.is_set, lines.complaint)
+    for name, text in found:
+        lines.line(name, text)
+    return Answer()
 
 
 def _bootstrap(host: Host, request: Request, tell: Tell) -> Answer:
@@ -180,8 +239,10 @@ def dialogue(host: Host) -> Dialogue:
 
     with _lock:
         known = _dialogues.get(host.name)
-        if known is None or known.host != host:
-            known = _dialogues[host.name] = Dialogue(host)
+        if known is not None and known.host != host:  # its inventory changed while this watches
+            known.close()
+            known = None
+        known = _dialogues[host.name] = known or Dialogue(host)
         return known
 
 
@@ -224,15 +285,16 @@ def _typed(answer: Answer, request: Request) -> Answer:
 
 
 def outcomes_of(came: Came, action: str) -> list[Outcome]:
-    """The outcomes of one host; an error is one of the host itself."""
+    """The outcomes of one host; an error comes after what was told before it, as one of the host itself."""
     if came.error is None:
         return list(came.answer.outcomes)
     head, *more = came.error.lines()
     head = head.removeprefix(f"{came.host.name}: ")
     state: OutcomeState = "unreachable" if came.unreachable else "failed"
-    return [Outcome("host", action, state, "unknown", "unknown", head, more=tuple(more), host=came.host.name)]
+    error = Outcome("host", action, state, "unknown", "unknown", head, more=tuple(more), host=came.host.name)
+    return [*came.answer.outcomes, error]
 
 
-def not_run(hosts: Sequence[Host], action: str, why: str) -> list[Outcome]:
+def not_run(hosts: Iterable[Host], action: str, why: str) -> list[Outcome]:
     """Hosts that the request never went to."""
     return [Outcome("host", action, "skipped", "unknown", "unknown", f"not run: {why}", host=one.name) for one in hosts]

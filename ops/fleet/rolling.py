@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import chain, repeat
 from typing import TypeAlias
 
@@ -20,7 +20,9 @@ _SIZE = re.compile(r"([0-9]{1,9})(%?)")
 _PERCENTAGE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,9})?)%?")
 EVERYWHERE = ""  # stands for the group of all hosts
 
-Holding: TypeAlias = tuple[str, str]  # a group and a critical service that runs there
+Holding: TypeAlias = tuple[str, str]  # a group and a service that runs there
+Standing: TypeAlias = Mapping[Holding, frozenset[str]]
+Affected: TypeAlias = Callable[[Host], Collection[str]]  # which services of a host go down for a moment
 
 
 def sizes(spec: str, hosts: int) -> list[int]:
@@ -30,7 +32,7 @@ def sizes(spec: str, hosts: int) -> list[int]:
     to Ansible that is all at once.
     """
     found: list[int] = []
-    for size in _limits(spec, hosts):
+    for size in limits(spec, hosts):
         if hosts <= 0:
             break
         found.append(min(size, hosts))
@@ -38,32 +40,44 @@ def sizes(spec: str, hosts: int) -> list[int]:
     return found
 
 
-def batches(hosts: Sequence[Host], spec: str, everywhere: Sequence[Host]) -> list[tuple[Host, ...]]:
-    """The hosts in their order, cut by `spec` (as `sizes` reads it), and before a batch would take a critical service
-    down on all of a group.
+def limits(spec: str, hosts: int) -> Iterator[int]:
+    """The size of every batch there may be, without end."""
+    found = [_size(word.strip(), spec, hosts) for word in spec.split(",")]
+    return chain(found, repeat(found[-1]))
 
-    That holds for each critical service that at least two hosts of a group have enabled, in each group of
-    `everywhere` (the hosts of the inventory, which are a group too). What is cut off begins the next batch, so that
-    there may be more batches than `sizes` says, and none is larger.
-    """
-    holders = _holders(everywhere)
-    found: list[tuple[Host, ...]] = []
-    rest = list(hosts)
-    for size in _limits(spec, len(hosts)):
-        if not rest:
-            break
-        count = _bearable(rest[:size], holders)
-        found.append(tuple(rest[:count]))
-        rest = rest[count:]
-    return found
+
+def standing(everywhere: Sequence[Host], affected: Affected, up: Mapping[str, Collection[str]]) -> Standing:
+    """By group (all hosts are one, too) and affected service: the hosts that have it up. Without what only one host of
+    a group has, which has nobody to stand in for it."""
+    found: dict[Holding, set[str]] = defaultdict(set)
+    counted: Counter[Holding] = Counter()
+    for host in everywhere:
+        for holding in _holdings(host, affected):
+            counted[holding] += 1
+            found[holding] |= {host.name} if holding[1] in up.get(host.name, ()) else set()
+    return {holding: frozenset(found[holding]) for holding, count in counted.items() if count > 1}
+
+
+def bearable(hosts: Sequence[Host], affected: Affected, standing: Standing) -> tuple[int, Holding | None]:
+    """How many of these hosts, from the first on, may go down together, and which group and service ends it: its last
+    host that has it up would be among them."""
+    down: set[str] = set()
+    for count, host in enumerate(hosts):
+        down.add(host.name)
+        for holding in _holdings(host, affected):
+            ones = standing.get(holding, frozenset())
+            if host.name in ones and ones <= down:
+                return count, holding
+    return len(hosts), None
 
 
 def too_many(failed: int, hosts: int, most: float | None) -> bool:
     """Whether no further batch may follow one of `hosts` in which `failed` of them failed or were unreachable.
 
-    Ansible's rule: when more than `most` percent failed, and whenever all did.
+    When more than `most` percent of the batch failed; without that, when all did. Ansible stops at a whole batch also
+    where 100 percent may fail; here whoever says so means it.
     """
-    return 0 < hosts <= failed or (most is not None and failed * 100 > most * hosts)
+    return 0 < hosts <= failed if most is None else failed * 100 > most * hosts
 
 
 def percentage(text: str) -> float | None:
@@ -77,12 +91,6 @@ def percentage(text: str) -> float | None:
     return float(match[1])
 
 
-def _limits(spec: str, hosts: int) -> Iterator[int]:
-    """The size of every batch there may be, without end."""
-    found = [_size(word.strip(), spec, hosts) for word in spec.split(",")]
-    return chain(found, repeat(found[-1]))
-
-
 def _size(word: str, spec: str, hosts: int) -> int:
     match = _SIZE.fullmatch(word)
     number = int(match[1]) if match else 0
@@ -92,25 +100,5 @@ def _size(word: str, spec: str, hosts: int) -> int:
     return max(number * hosts // 100, 1) if match[2] else number
 
 
-def _holders(everywhere: Sequence[Host]) -> Mapping[Holding, int]:
-    """How many hosts have each critical service in each group; without those that only one has, which has nobody to
-    stand in for it."""
-    counted = Counter(holding for host in everywhere for holding in _holdings(host))
-    return {holding: count for holding, count in counted.items() if count > 1}
-
-
-def _holdings(host: Host) -> list[Holding]:
-    critical = [service.name for service in host.services if service.critical]
-    return [(group, name) for group in (EVERYWHERE, *host.groups) for name in critical]
-
-
-def _bearable(hosts: Sequence[Host], holders: Mapping[Holding, int]) -> int:
-    """How many of these hosts, from the first on, may be down together; at least one."""
-    down: dict[Holding, int] = defaultdict(int)
-    for count, host in enumerate(hosts):
-        holdings = [holding for holding in _holdings(host) if holding in holders]
-        if any(down[holding] + 1 == holders[holding] for holding in holdings):
-            return count
-        for holding in holdings:
-            down[holding] += 1
-    return len(hosts)
+def _holdings(host: Host, affected: Affected) -> list[Holding]:
+    return [(group, name) for group in (EVERYWHERE, *host.groups) for name in sorted(affected(host))]

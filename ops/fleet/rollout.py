@@ -6,18 +6,23 @@ reached.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ops.fleet import reach, rolling
 from ops.fleet.here import Tell
 from ops.fleet.reach import Came, Selection
+from ops.fleet.rolling import EVERYWHERE, Holding
 from ops.model import Host, Outcome
 from ops.operations.verbs import Request
 
 # While one of these is carried out, services are down for a moment. A `stop` means it.
 _TAKES_DOWN = ("restart", "restart-one", "reset", "kill-port")
+_LEAVES_UP = (*_TAKES_DOWN, "start")  # after one of these, what it was about is to be well
 _ONE_BY_ONE, _ALL_AT_ONCE = "1", "100%"
+
+Up = Mapping[str, Collection[str]]  # by host: the services that are up there
 
 
 @dataclass
@@ -30,6 +35,7 @@ class Rollout:
     tell: Tell
     outcomes: list[Outcome] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    up: dict[str, Collection[str]] | None = None  # None: nothing critical goes down
     stopped: str = ""  # why the rest is not run
 
 
@@ -37,45 +43,33 @@ def send(
     selection: Selection, request: Request, serial: str, most: float | None, tell: Tell
 ) -> tuple[list[Outcome], list[str]]:
     """Carries the request out on all of them; the outcomes, and the notes for people."""
-    if selection.alone:
-        (alone,) = reach.ask(selection, request, tell)
-        return list(alone.answer.outcomes), list(alone.answer.notes)
     going = Rollout(selection, request, most, tell)
-    batches = _batches(selection, request, serial)
-    up = _up_at(selection, tell) if _guards(request) and len(batches) > 1 else {}
-    for place, batch in enumerate(batches):
-        going.stopped = going.stopped or _last_ones(selection, batch, up, request)
-        if going.stopped:
-            _skip(going, batch)
-            continue
+    guarded = _is_guarded(selection, request)
+    limits = rolling.limits(serial or (_ONE_BY_ONE if guarded else _ALL_AT_ONCE), len(selection.hosts))
+    rest = list(selection.hosts)
+    if request.check:
+        _run(going, rest)
+        return going.outcomes, going.notes
+    going.up = _up_now(going) if guarded else None
+    while rest:
+        batch = _next_batch(going, rest[: next(limits)])
+        if not batch:
+            _skip(going, rest)
+            break
+        rest = rest[len(batch) :]
         came = _run(going, batch)
-        if place < len(batches) - 1:
-            _judge(going, came, up)
+        if rest:
+            _judge(going, came)
     return going.outcomes, going.notes
 
 
-def _batches(selection: Selection, request: Request, serial: str) -> list[tuple[Host, ...]]:
-    """One by one where a critical service goes down for a moment; else all at once, unless --serial says otherwise."""
-    if request.check:
-        return [selection.hosts]
-    if not _guards(request) or not any(_critical(host, request) for host in selection.hosts):
-        return _cut(selection.hosts, serial or _ALL_AT_ONCE)
-    return rolling.batches(selection.hosts, serial or _ONE_BY_ONE, selection.inventory.hosts)
+def _is_guarded(selection: Selection, request: Request) -> bool:
+    """Whether something critical goes down for a moment. One host alone is named on purpose."""
+    several = len(selection.hosts) > 1 and not request.check
+    return several and request.task in _TAKES_DOWN and any(_affected(host, request) for host in selection.hosts)
 
 
-def _cut(hosts: Sequence[Host], serial: str) -> list[tuple[Host, ...]]:
-    found, begin = [], 0
-    for size in rolling.sizes(serial, len(hosts)):
-        found.append(tuple(hosts[begin : begin + size]))
-        begin += size
-    return found
-
-
-def _guards(request: Request) -> bool:
-    return request.task in _TAKES_DOWN and not request.check
-
-
-def _critical(host: Host, request: Request) -> set[str]:
+def _affected(host: Host, request: Request) -> set[str]:
     """The critical services of a host that the request is about."""
     port = request.options.get("port")
     return {
@@ -85,70 +79,90 @@ def _critical(host: Host, request: Request) -> set[str]:
     }
 
 
+def _next_batch(going: Rollout, hosts: Sequence[Host]) -> Sequence[Host]:
+    """As many of the hosts as may go down together; none when the rollout is over, and why."""
+    if going.stopped:
+        return ()
+    if going.up is None:
+        return hosts
+
+    def affected(host: Host) -> set[str]:
+        return _affected(host, going.request)
+
+    up = rolling.standing(going.selection.inventory.hosts, affected, going.up)
+    count, last = rolling.bearable(hosts, affected, up)
+    if not count and last is not None:
+        going.stopped = _last_one(hosts[0], last)
+    return hosts[:count]
+
+
+def _last_one(host: Host, holding: Holding) -> str:
+    group, service = holding
+    where = "host" if group == EVERYWHERE else f"host of {group}"
+    return f"{service} is up on no other {where}; on purpose: --limit {host.name}"
+
+
 def _run(going: Rollout, batch: Sequence[Host]) -> list[Came]:
-    came = reach.ask(replace(going.selection, hosts=tuple(batch)), going.request, going.tell)
+    request = replace(going.request, timeout=_left(going))
+    came = reach.ask_each(replace(going.selection, hosts=tuple(batch)), request, going.tell)
     for one in came:
-        found = reach.outcomes_of(one, going.request.task)
-        if one.error is not None:
-            for outcome in found:
-                going.tell.done(outcome)
-        going.outcomes += found
+        going.outcomes += reach.outcomes_of(one, going.request.task)
         going.notes += one.answer.notes
+        if one.error is not None:
+            going.tell.done(going.outcomes[-1])
     return came
 
 
-def _skip(going: Rollout, batch: Sequence[Host]) -> None:
-    for outcome in reach.not_run(batch, going.request.task, going.stopped):
+def _left(going: Rollout) -> float | None:
+    """Seconds of --timeout that are left."""
+    return None if going.request.timeout is None else max(0.1, going.tell.until - time.monotonic())
+
+
+def _skip(going: Rollout, hosts: Iterable[Host]) -> None:
+    for outcome in reach.not_run(hosts, going.request.task, going.stopped):
         going.outcomes.append(outcome)
         going.tell.done(outcome)
 
 
-def _judge(going: Rollout, came: Sequence[Came], up: dict[str, set[str]]) -> None:
+def _judge(going: Rollout, came: Sequence[Came]) -> None:
     """Whether the next batch may follow: how many of this one failed, and are those that did not well now."""
-    failed = [one.host.name for one in came if _failed(one)]
-    asked = [one.host for one in came if one.host.name not in failed]
-    now = _health(going, asked) if going.request.task != "stop" else {}
-    failed += [name for name, well in now.items() if not well]
-    up.update({one.host.name: set() for one in came if one.host.name in failed})
+    failed = {one.host.name: "failed" for one in came if _failed(one)}
+    if going.request.task in _LEAVES_UP:
+        failed |= _unwell(going, [one.host for one in came if one.host.name not in failed and not one.skipped])
+    if going.up is not None:
+        well = [one.host for one in came if one.host.name not in failed]
+        going.up.update(dict.fromkeys(failed, ()))
+        going.up.update({host.name: {*going.up.get(host.name, ()), *_affected(host, going.request)} for host in well})
     if rolling.too_many(len(failed), len(came), going.most):
-        going.stopped = f"{', '.join(failed)} failed, or is not well, after its turn"
+        going.stopped = ", ".join(f"{name} {why}" for name, why in failed.items())
 
 
 def _failed(came: Came) -> bool:
     return came.error is not None or any(one.state in ("failed", "unreachable") for one in came.answer.outcomes)
 
 
-def _health(going: Rollout, hosts: Sequence[Host]) -> dict[str, bool]:
-    """By host: whether the services that the request is about are well there now."""
-    found = _ask_health(going.selection, hosts, going.request.only, going.tell)
-    return {one.host.name: one.error is None and all(s.well for s in one.answer.found.services) for one in found}
+def _unwell(going: Rollout, hosts: Sequence[Host]) -> dict[str, str]:
+    """By host that is not well now: what of it is not."""
+    found = {}
+    for one in _ask_health(going, hosts, going.request.only):
+        ill = [] if one.error or one.skipped else [s for s in one.answer.found.services if not s.well]
+        if one.error is not None:
+            found[one.host.name] = f"does not answer: {one.error.seen.removeprefix(f'{one.host.name}: ')}"
+        elif ill:
+            found[one.host.name] = f"is not well after its turn: {', '.join(f'{s.name} {s.state}' for s in ill)}"
+    return found
 
 
-def _ask_health(selection: Selection, hosts: Sequence[Host], only: Collection[str], tell: Tell) -> list[Came]:
-    asked = replace(selection, hosts=tuple(hosts))
-    return reach.ask_each(asked, Request("health", tuple(only)), Tell(cancelled=tell.cancelled)) if hosts else []
+def _up_now(going: Rollout) -> dict[str, Collection[str]]:
+    """The services that are up, on each host that has one of the critical ones; the chosen ones alone do not tell."""
+    affected = {name for host in going.selection.hosts for name in _affected(host, going.request)}
+    holders = [host for host in going.selection.inventory.hosts if affected & {one.name for one in host.services}]
+    came = _ask_health(going, holders, tuple(affected))
+    known = [one for one in came if one.error is None and not one.skipped]
+    return {one.host.name: {s.name for s in one.answer.found.services if s.state == "up"} for one in known}
 
 
-def _up_at(selection: Selection, tell: Tell) -> dict[str, set[str]]:
-    """By host: the critical services that are up there before anything begins."""
-    came = _ask_health(selection, selection.hosts, (), tell)
-    return {
-        one.host.name: {s.name for s in one.answer.found.services if s.critical and s.state == "up"}
-        for one in came
-        if one.error is None
-    }
-
-
-def _last_ones(selection: Selection, batch: Sequence[Host], up: Mapping[str, set[str]], request: Request) -> str:
-    """Why a batch must not go down: it is the last of the chosen hosts that have a critical service up. "" when it may.
-    One host alone is named on purpose."""
-    if not up or len(selection.hosts) < 2:
-        return ""
-    names = {host.name for host in batch}
-    elsewhere = [found for name, found in up.items() if name not in names]
-    for host in batch:
-        for service in sorted(_critical(host, request) & up.get(host.name, set())):
-            others = [one for one in selection.hosts if one.name not in names and service in _critical(one, request)]
-            if others and not any(service in found for found in elsewhere):
-                return f"{service} is up on no other of these hosts; on purpose: --limit {host.name}"
-    return ""
+def _ask_health(going: Rollout, hosts: Sequence[Host], only: Sequence[str]) -> list[Came]:
+    asked = replace(going.selection, hosts=tuple(hosts))
+    tell = Tell(cancelled=going.tell.cancelled, until=going.tell.until)
+    return reach.ask_each(asked, Request("health", tuple(only), timeout=_left(going)), tell) if hosts else []

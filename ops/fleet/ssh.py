@@ -44,13 +44,23 @@ _FOLLOWED = (
     *("connecttimeout", "userknownhostsfile", "globalknownhostsfile", "stricthostkeychecking", "hostkeyalias"),
     "serveraliveinterval",
 )
-# They change neither who is asked nor how the host is known: sharing connections is done here in another way.
+# They change neither who is asked nor how the host is known: sharing connections is done here in another way, nothing
+# is forwarded, and both ends agree on the algorithms by themselves.
 _WITHOUT_EFFECT = (
     *("batchmode", "loglevel", "controlmaster", "controlpath", "controlpersist", "tcpkeepalive", "compression"),
-    *("serveralivecountmax", "connectionattempts"),
+    *("serveralivecountmax", "connectionattempts", "forwardagent", "forwardx11", "addressfamily", "requesttty"),
+    *("preferredauthentications", "passwordauthentication", "kbdinteractiveauthentication", "pubkeyauthentication"),
+    *(
+        "challengeresponseauthentication",
+        "gssapiauthentication",
+        "gssapidelegatecredentials",
+        "numberofpasswordprompts",
+    ),
+    *("hostkeyalgorithms", "pubkeyacceptedalgorithms", "pubkeyacceptedkeytypes", "kexalgorithms", "ciphers", "macs"),
+    *("updatehostkeys", "checkhostip", "ipqos", "visualhostkey", "addkeystoagent"),
 )
 _SWITCHES = {"-J": "proxyjump", "-p": "port", "-i": "identityfile", "-l": "user"}
-_IDLE_SWITCHES = re.compile(r"-[qvCTxa]+")
+_IDLE_SWITCHES = re.compile(r"-[qvCTxaAtn46]+")
 
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
 

@@ -71,7 +71,7 @@ class HostKey:
             f"{route.name}: the host key of {route.known_as} is not known; it offers {offered}",
             wanted=f"its key in {' or '.join(self._files) or 'a known_hosts file'}",
             next=f"compare the fingerprint with the host's own, then once: {_ssh(route)}"
-            f"   (or ssh-keyscan -p {route.port} {route.address})",
+            f"    or: ssh-keyscan -p {route.port} {route.address} >> ~/.ssh/known_hosts",
         )
 
     def _changed(self, kind: str, blob: bytes, known: list[hostkeys.Known]) -> Unreachable:

@@ -26,7 +26,7 @@ _KEPT = 2  # releases besides the one in use
 def settle(site: Site) -> list[Outcome]:
     """An outcome for the monitor, when one watches from another release."""
     for name, error in obstacles(site).items():
-        site.note(name, [f"could not be started here: {error.seen}" + (f"; next: {error.next}" if error.next else "")])
+        site.note(name, [f"could not be started: {error.seen}" + (f"; next: {error.next}" if error.next else "")])
     if systemd.ends_sessions():
         site.note("services", [_WITH_THE_LOGIN])
     if not site.check:
