@@ -50,7 +50,7 @@ def run_faults(c: Context, row: str = "", quick: bool = False, workers: int = 2)
         results.touch()
         try:
             install_test_extra(PROJECT)
-            code = run_rows(faults_command(rows, quick, workers), results)
+            code = run_rows(faults_command(quick, workers), rows, results)
         except OSError as error:
             raise Exit(f"{error}\nnext: make {PROJECT} writable for this user, then ./inv dev.faults", code=1) from None
         if code in MISUSED:
@@ -69,23 +69,26 @@ def rows_of(said: str) -> list[int]:
     return [int(word.lstrip("Ff")) for word in words]
 
 
-def faults_command(rows: list[int], quick: bool, workers: int) -> list[str]:
+def faults_command(quick: bool, workers: int) -> list[str]:
     """The command line that runs the matrix with this Python."""
     command = [sys.executable, "-m", "pytest", "tests/faults", "-v", "--color=no"]
     if workers > 1:
         command += [f"-n={workers}", "--dist=worksteal"]
     if quick:
         command.append("-m=not slow")
-    if rows:
-        command.append("-k=" + " or ".join(f"test_f{number:02}_" for number in rows))
     return command
 
 
-def run_rows(command: list[str], results: Path) -> int:
+def run_rows(command: list[str], rows: list[int], results: Path) -> int:
     """Pytest's exit code; 130 when somebody interrupted it."""
     print(f"running {shlex.join(command)}", file=sys.stderr, flush=True)
-    own = {"OPS_FAULTS_RESULTS": str(results), "OPS_FAULTS_UNTIL": str(time.monotonic() + LONGEST)}
-    child = subprocess.Popen(command, cwd=PROJECT, env={**clean_environment(), **own}, stdout=sys.stderr)
+    environment = {
+        **clean_environment(),
+        "OPS_FAULTS_RESULTS": str(results),
+        "OPS_FAULTS_ROWS": ",".join(map(str, rows)),
+        "OPS_FAULTS_UNTIL": str(time.monotonic() + LONGEST),
+    }
+    child = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=sys.stderr)
     try:
         return child.wait()
     except KeyboardInterrupt:  # the terminal has told pytest, too
