@@ -50,7 +50,7 @@ def well(stack: Stack, name: str) -> int:
         return 0
     if isinstance(said, int):  # a tiny server
         return said
-    return int(said["pid"]) if said.get("status") == "healthy" else 0
+    return int(said.get("pid", 0)) if said.get("status") == "healthy" else 0
 
 
 def told(stack: Stack, name: str, *signs: str) -> list[str]:
