@@ -7,6 +7,8 @@ import signal
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from ops.host import process
 from tests.faults.row import Row, Since
 from tests.faults.stage import measured, processor_seconds, recovery, sample, told, well
@@ -57,6 +59,7 @@ def bare_start(stack: Stack) -> float:
         child.wait(10)
 
 
+@pytest.mark.slow
 def test_f02_crash_loop(stack: Stack, row: Row) -> None:
     """One program gets broken under an ordinary and a critical service; once repaired, each is back in its own way."""
     program, good = stack.folder / "app.py", TINY.read_text()

@@ -57,6 +57,7 @@ def most_asked(port: int) -> Iterator[list[int]]:
         thread.join()
 
 
+@pytest.mark.slow
 @on_linux
 def test_f06_half_hang(stack: Stack, row: Row) -> None:
     """recon-api is restarted for it; of one that is only watched, nothing is, and it may hang for long."""
@@ -81,6 +82,7 @@ def test_f06_half_hang(stack: Stack, row: Row) -> None:
     assert root(stack, "watched") == before and restarts(stack, "watched") == 0
 
 
+@pytest.mark.slow
 def test_f07_wrong_answer(stack: Stack, row: Row) -> None:
     """All of them go on answering with 200."""
     sample(stack, "pg-api", "bank-api", "frontend")
@@ -124,6 +126,7 @@ def test_f08_slow_start(stack: Stack, row: Row) -> None:
     assert found.serving > 9 and not critical(stack, "pg-api")
 
 
+@pytest.mark.slow
 def test_f09_blip(stack: Stack, row: Row) -> None:
     """Five times one failed answer, each among good ones."""
     mode = stack.folder / "mode"

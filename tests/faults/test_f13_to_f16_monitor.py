@@ -109,6 +109,7 @@ def test_f15_monitor_hangs(stack: Stack, row: Row) -> None:
     row.figure("a crash under the next one: serving", found.serving)
 
 
+@pytest.mark.slow
 def test_f16_upgrade(stack: Stack, row: Row, tmp_path: Path) -> None:
     """The same package with another version, in an environment of its own, takes over and gives back."""
     sample(stack, *NAMES)

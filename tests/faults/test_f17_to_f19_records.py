@@ -6,6 +6,8 @@ import json
 import signal
 from dataclasses import replace
 
+import pytest
+
 from ops.host import process
 from ops.memory.state import Record, State
 from ops.memory.watchpost import Watchpost
@@ -31,6 +33,7 @@ def forge(stack: Stack, who: Process, name: str) -> None:
     written.remember(Record(name, who, f"{written.tag}-00000000", "", at, port=None, ready_at=at, grace=1.0))
 
 
+@pytest.mark.slow
 def test_f17_pid_reused(stack: Stack, row: Row) -> None:
     """The records of a service, of the monitor and of the guard name living strangers; every verb meets them."""
     sample(stack, *NAMES)

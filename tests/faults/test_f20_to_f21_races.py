@@ -18,6 +18,7 @@ STARTS = 20
 SEEDS = (1, 2, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_f20_twenty_starts(stack: Stack, row: Row) -> None:
     names = ("pg-api", "bank-api", "recon-api")

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from ops.host import process
 from tests.faults.row import Row, Since
 from tests.faults.stage import log, measured, port_of, recovery, sample, told, tree, well
@@ -20,6 +22,7 @@ from tests.watch import PATIENCE, critical, lines, resolved, restarts, root, sta
 TIME_WAIT = "06"  # as /proc/net/tcp writes it
 
 
+@pytest.mark.slow
 def test_f22_port_taken(stack: Stack, row: Row) -> None:
     sample(stack, "pg-api", "bank-api")
     stack.ops.update(monitor=True, interval=1)
@@ -49,6 +52,7 @@ def test_f22_port_taken(stack: Stack, row: Row) -> None:
     assert len(lines(stack, "alerts", " pg-api:")) == 2
 
 
+@pytest.mark.slow
 def test_f23_port_stolen(stack: Stack, row: Row) -> None:
     """The thief answers whatever it is asked with 200, and with the very words that the probe wants."""
     sample(stack, "pg-api")
@@ -133,6 +137,7 @@ def time_waits(port: int) -> int:
     return sum(row[1].endswith(f":{port:04X}") and row[3] == TIME_WAIT for row in rows)
 
 
+@pytest.mark.slow
 @on_linux
 def test_f25_time_wait(stack: Stack, row: Row) -> None:
     sample(stack, "pg-api", attempts=20, delay=0)
@@ -156,23 +161,27 @@ def test_f25_time_wait(stack: Stack, row: Row) -> None:
 
 
 def test_f26_another_port(stack: Stack, row: Row) -> None:
-    """It is well, on a port that nobody asked for."""
-    other = free_port()
-    command = ["{python}", "-m", "ops.sample", "pg-api", "--port", str(other)]
-    health = [{"command": ["true"], "every": 1, "timeout": 1}]
-    stack.add("pg-api", command, health=health, start_timeout=2, attempts=1)
+    """It is well, on a port that nobody asked for. A second one even passes its only probe, which does not ask the
+    port: the command that starts it, and `health`, look at the port all the same."""
+    other, beside = free_port(), free_port()
+    stack.service("pg-api", start_timeout=2, attempts=1)
+    stack.services["pg-api"]["command"][-1] = str(other)
+    stack.service("blind", start_timeout=2, health=[{"command": ["true"], "every": 1, "timeout": 1}])
+    stack.services["blind"]["command"][-1] = str(beside)
     stack.ops.update(monitor=True, interval=1)
     stack.write()
     since = Since()
-    begun = stack.inv("start", "--json").outcomes["pg-api"]
-    assert begun["state"] == "failed" and f"listens on {other} instead" in begun["detail"], begun
+    begun = stack.inv("start", "--json").outcomes
     row.noticed(since.seconds())
+    for name, port in (("pg-api", other), ("blind", beside)):
+        assert begun[name]["state"] == "failed" and f"listens on {port} instead" in begun[name]["detail"], begun
     until(lambda: state(stack, "pg-api") == "gave-up", PATIENCE)
     assert len(until(lambda: critical(stack, "pg-api"), PATIENCE)) == 1
     seen = stack.inv("health", "--json")
-    assert (seen.code, seen.services["pg-api"]["state"]) == (2, "gave-up")
-    assert f"listens on {other} instead" in " ".join(one["detail"] for one in seen.services["pg-api"]["probes"])
+    assert (seen.code, seen.services["pg-api"]["state"], seen.services["blind"]["state"]) == (2, "gave-up", "unhealthy")
+    for name, port in (("pg-api", other), ("blind", beside)):
+        assert f"listens on {port} instead" in " ".join(one["detail"] for one in seen.services[name]["probes"])
     starts = log(stack, "pg-api").count("listening on")
     row.figure("starts until it was given up", starts)
     assert starts == 3, "the command's, the first at once, one attempt"
-    assert len(stack.running()) <= 1 and not told(stack, "pg-api", "up")
+    assert len(stack.running("pg-api")) <= 1 and not told(stack, "pg-api", "up")
