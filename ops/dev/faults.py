@@ -18,14 +18,14 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
-from ops.dev.testing import MISUSED, PROJECT, clean_environment, install_test_extra
+from ops.dev.testing import ALL_PASSED, MISUSED, PROJECT, clean_environment, install_test_extra
 
 DOCUMENT = "docs/faults.md"
 # Seconds until no further row is begun: with the last one's own limit, all is over within half an hour. A row that did
 # not get its turn is shown as not run.
 LONGEST = 27 * 60.0
 PARTING = 60.0  # seconds for an interrupted test to end what it has started
-INTERRUPTED = 130
+SOME_FAILED, INTERRUPTED = 1, 130
 
 
 @task(
@@ -55,6 +55,8 @@ def run_faults(c: Context, row: str = "", quick: bool = False, workers: int = 2)
             raise Exit(f"{error}\nnext: make {PROJECT} writable for this user, then ./inv dev.faults", code=1) from None
         if code in MISUSED:
             raise Exit(MISUSED[code], code=1)
+        if code not in (ALL_PASSED, SOME_FAILED, INTERRUPTED):
+            raise Exit("pytest did not get through the rows (see above)", code=1)
         tell(results, partial=bool(rows) or quick or code == INTERRUPTED)
     if code:
         raise Exit(code=INTERRUPTED if code == INTERRUPTED else 2)
