@@ -1,7 +1,8 @@
 """Hands the package's commands to `inv`, and the developers' own besides."""
 
-from ops import dev
 from ops.commands import namespace
+from ops.dev import faults, testing
 
 ns = namespace(__file__)
-ns.add_task(dev.run_tests)
+ns.add_task(testing.run_tests)
+ns.add_collection(testing.collection(faults.run_faults), "dev")

@@ -14,12 +14,14 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+from invoke.collection import Collection
 from invoke.context import Context
 from invoke.exceptions import Exit
-from invoke.tasks import task
+from invoke.tasks import Task, task
 
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = Path(__file__).resolve().parents[2]
 STAMP = ".ops-test-stamp"  # in the venv: the pyproject.toml that its test extra was installed from
 NEEDED = ("pytest", "pytest_timeout", "xdist", "hypothesis")
 PER_CORE, MOST = 2, 8  # tests side by side: they mostly wait; MOST is where the longest test begins to decide
@@ -29,6 +31,11 @@ MISUSED = {
     BAD_OPTION: "pytest did not understand its command line (see above)",
     NO_TESTS: "no test matches the filter",
 }
+
+
+def collection(*tasks: Task[Any]) -> Collection:
+    """What is typed as `inv dev.NAME`."""
+    return Collection(*tasks)
 
 
 @task(
@@ -42,6 +49,8 @@ MISUSED = {
 )
 def run_tests(c: Context, filter: str = "", verbose: bool = False, workers: int = 0) -> None:
     """Run the project's tests, several side by side; installs what they need into the venv first.
+
+    Left out are the rows of the fault matrix that take long: `inv dev.faults` runs those.
 
     Exit codes: 0 passed, 1 nothing could be run, 2 tests failed, 130 interrupted.
     """
@@ -74,6 +83,7 @@ def pytest_command(expression: str, verbose: bool, workers: int) -> list[str]:
     command = [sys.executable, "-m", "pytest"]
     if workers > 1:
         command += [f"-n={workers}", "--dist=worksteal"]
+    command.append("-m=not slow")
     if verbose:
         command.append("-v")
     if expression:

@@ -1,0 +1,108 @@
+"""The developers' face: `inv dev.faults`, the fault matrix of tests/faults, and docs/faults.md, which it writes.
+
+Knows: Invoke, pytest's options, that tests/faults leaves a line for each row in a file and makes the document of it.
+Must not know: what the rows are, services, any other room.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from invoke.context import Context
+from invoke.exceptions import Exit
+from invoke.tasks import task
+
+from ops.dev.testing import ALL_PASSED, MISUSED, PROJECT, clean_environment, install_test_extra
+
+DOCUMENT = "docs/faults.md"
+# Seconds until no further row is begun: with the last one's own limit, all is over within half an hour. A row that did
+# not get its turn is shown as not run.
+LONGEST = 27 * 60.0
+PARTING = 60.0  # seconds for an interrupted test to end what it has started
+SOME_FAILED, INTERRUPTED = 1, 130
+
+
+@task(
+    name="faults",
+    auto_shortflags=False,
+    help={
+        "row": "only these rows: F5 or F5,F13",
+        "quick": "only what `inv test` runs of them, too",
+        "workers": "how many run side by side (default: 1, so that no other row is in the way of a figure)",
+    },
+)
+def run_faults(c: Context, row: str = "", quick: bool = False, workers: int = 1) -> None:
+    """Inject every fault of the matrix; writes docs/faults.md, unless only some rows are asked for.
+
+    Exit codes: 0 every row held, 1 nothing could be run, 2 a row failed, 130 interrupted.
+    """
+    if workers < 1:
+        raise Exit(f"--workers={workers}: at least one must run the tests", code=1)
+    rows = rows_of(row)
+    with tempfile.TemporaryDirectory(prefix="ops-faults-") as folder:
+        results = Path(folder) / "results"
+        results.touch()
+        try:
+            install_test_extra(PROJECT)
+            code = run_rows(faults_command(quick, workers), rows, results)
+        except OSError as error:
+            raise Exit(f"{error}\nnext: make {PROJECT} writable for this user, then ./inv dev.faults", code=1) from None
+        if code in MISUSED:
+            raise Exit(MISUSED[code], code=1)
+        if code not in (ALL_PASSED, SOME_FAILED, INTERRUPTED):
+            raise Exit("pytest did not get through the rows (see above)", code=1)
+        tell(results, partial=bool(rows) or quick or code == INTERRUPTED)
+    if code:
+        raise Exit(code=INTERRUPTED if code == INTERRUPTED else 2)
+
+
+def rows_of(said: str) -> list[int]:
+    """The numbers of `F5,F13`; raises invoke.Exit (code 1) for anything else."""
+    words = [word.strip() for word in said.split(",") if word.strip()]
+    wrong = [word for word in words if not re.fullmatch(r"[Ff]?[0-9]{1,2}", word)]
+    if wrong:
+        raise Exit(f"--row={said}: {wrong[0]} is no row\nwanted: F5 or F5,F13", code=1)
+    return [int(word.lstrip("Ff")) for word in words]
+
+
+def faults_command(quick: bool, workers: int) -> list[str]:
+    """The command line that runs the matrix with this Python."""
+    command = [sys.executable, "-m", "pytest", "tests/faults", "-v", "--color=no"]
+    if workers > 1:
+        command += [f"-n={workers}", "--dist=worksteal"]
+    if quick:
+        command.append("-m=not slow")
+    return command
+
+
+def run_rows(command: list[str], rows: list[int], results: Path) -> int:
+    """Pytest's exit code; 130 when somebody interrupted it."""
+    print(f"running {shlex.join(command)}", file=sys.stderr, flush=True)
+    environment = {
+        **clean_environment(),
+        "OPS_FAULTS_RESULTS": str(results),
+        "OPS_FAULTS_ROWS": ",".join(map(str, rows)),
+        "OPS_FAULTS_UNTIL": str(time.monotonic() + LONGEST),
+    }
+    child = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=sys.stderr)
+    try:
+        return child.wait()
+    except KeyboardInterrupt:  # the terminal has told pytest, too
+        child.wait(PARTING)
+        return INTERRUPTED
+
+
+def tell(results: Path, partial: bool) -> None:
+    """Writes the document of a whole run; that of a part of it goes to standard output."""
+    where = [] if partial else [str(PROJECT / DOCUMENT)]
+    command = [sys.executable, "-m", "tests.faults.document", str(results), *where]
+    if subprocess.call(command, cwd=PROJECT, env=clean_environment()):
+        raise Exit("the results could not be told (see above)", code=2)
+    if not partial:
+        print(f"written: {DOCUMENT}", file=sys.stderr)

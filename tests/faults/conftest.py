@@ -1,0 +1,76 @@
+"""The fixture `row`, and one line of JSON for each test of a row in the file that $OPS_FAULTS_RESULTS names:
+
+{"row": 1, "test": "tests/faults/…::test_f01_crash", "result": "passed", "why": "", "took": 3.1,
+ "noticed": 0.004, "serving": 0.06, "figures": {"restarts": 1}}
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from tests.faults.row import Row, number_of
+
+RESULTS = "OPS_FAULTS_RESULTS"
+ROWS = "OPS_FAULTS_ROWS"  # numbers; all, when it is empty
+UNTIL = "OPS_FAULTS_UNTIL"  # of the monotonic clock
+_row = pytest.StashKey[Row]()
+_said = pytest.StashKey[dict[str, Any]]()
+
+
+@pytest.fixture
+def row(request: pytest.FixtureRequest) -> Row:
+    """Where a test of the matrix says what it has measured."""
+    number = number_of(request.node.name)
+    assert number, f"{request.node.name} is not named after a row, as test_f01_crash is"
+    return request.node.stash.setdefault(_row, Row(number))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what is not asked for: names of files tell of several rows, so that -k would take too many."""
+    asked = {int(number) for number in os.environ.get(ROWS, "").split(",") if number}
+    left_out = [item for item in items if asked and number_of(item.name) not in asked]
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """The run as a whole is bounded: what has no time left is not begun, and says so."""
+    if time.monotonic() > float(os.environ.get(UNTIL, "inf")):
+        pytest.skip("the time of the run was over before its turn")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
+    """Puts the three parts of a test (setup, call, teardown) together, and says how it ended after the last."""
+    outcome = yield
+    report: pytest.TestReport = outcome.get_result()
+    said = item.stash.setdefault(_said, {"result": "passed", "why": "", "took": 0.0})
+    said["took"] = round(said["took"] + report.duration, 2)
+    if report.outcome != "passed" and said["result"] != "failed":
+        said.update(result=report.outcome, why=_why(report))
+    if report.when == "teardown" and number_of(item.name):
+        _write(item, said)
+
+
+def _why(report: pytest.TestReport) -> str:
+    """The reason of a skip, or the line that says what failed."""
+    if isinstance(report.longrepr, tuple):
+        return str(report.longrepr[2]).removeprefix("Skipped: ")
+    crash = getattr(report.longrepr, "reprcrash", None)
+    return str(crash.message if crash else report.longrepr).strip().splitlines()[0]
+
+
+def _write(item: pytest.Item, said: dict[str, Any]) -> None:
+    path = os.environ.get(RESULTS)
+    if not path:
+        return
+    measured = item.stash.get(_row, Row(number_of(item.name)))
+    line = {"row": measured.number, "test": item.nodeid, **said, **measured.seconds, "figures": measured.figures}
+    with open(path, "a", encoding="utf-8") as file:  # one write at its end: several workers share the file
+        file.write(json.dumps(line) + "\n")

@@ -1,0 +1,118 @@
+"""docs/faults.md as text, made of the rows and of what a run has left in its file of results.
+
+python -m tests.faults.document RESULTS [FILE]    (inv dev.faults does that; without FILE: the rows that ran)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from tests.faults.rows import ROWS, Fault
+
+HEAD = """# What it survives
+
+Every row is a fault that was reported in the field or measured on the tools that people use today. One test of
+`tests/faults/` injects it for real into running services, monitor and commands, and judges what it sees. This page is
+written by
+
+```
+{command}
+```
+
+on {date}, on a machine with {machine}: {count}.
+
+*Noticed* and *serving* are seconds from the fault to the moment when the toolkit knew, and to the first right answer.
+Tests shorten times through the inventory only (probes every second, say), so a figure belongs to the inventory of its
+test; what the shipped inventory comes to is computed by `inv check-inventory`.
+"""
+TABLE = ("row", "fault", "what must hold", "result", "noticed", "serving", "figures")
+COMMAND = "./inv dev.faults"
+VERDICTS = {"passed": "passed", "failed": "**failed**", "skipped": "not run"}
+
+
+def read(results: Path) -> dict[int, dict[str, Any]]:
+    """The last line of each row."""
+    lines = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
+    return {line["row"]: line for line in lines}
+
+
+def document(found: dict[int, dict[str, Any]], date: str, machine: str) -> str:
+    """The whole page; a row without a result is shown as not run."""
+    counted = [_verdict(fault, found.get(fault.number)) for fault in ROWS]
+    words = [f"{counted.count(verdict)} {word}" for word, verdict in _kinds(counted).items()]
+    head = HEAD.format(command=COMMAND, date=date, machine=machine, count=f"{len(ROWS)} rows, {', '.join(words)}")
+    told = [_why(fault, found.get(fault.number)) for fault in ROWS]
+    notes = "\n".join(line for line in told if line)
+    injected = "\n".join(f"- **{fault}** {fault.name}: {fault.injected}." for fault in ROWS)
+    return (
+        f"{head}\n{table(found)}\n\n## What failed, was not run, or reaches less far than its name\n\n"
+        f"{notes or 'Nothing.'}\n\n## How each is injected\n\n{injected}\n"
+    )
+
+
+def table(found: dict[int, dict[str, Any]], only_found: bool = False) -> str:
+    """The table of all rows, or of those that have a result."""
+    rows = [fault for fault in ROWS if fault.number in found or not only_found]
+    lines = [TABLE, ["---"] * len(TABLE), *(_cells(fault, found.get(fault.number)) for fault in rows)]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _kinds(counted: list[str]) -> dict[str, str]:
+    return {
+        word: verdict
+        for word, verdict in (*VERDICTS.items(), ("not run", "not run"))
+        if verdict in counted and word != "skipped"
+    }
+
+
+def _verdict(fault: Fault, line: dict[str, Any] | None) -> str:
+    return VERDICTS[line["result"]] if line else "not run"
+
+
+def _cells(fault: Fault, line: dict[str, Any] | None) -> list[str]:
+    said = line or {"figures": {}}
+    figures = ", ".join(f"{name}: {value}" for name, value in said["figures"].items())
+    times = [_seconds(said.get(name)) for name in ("noticed", "serving")]
+    return [str(fault), fault.name, fault.holds, _verdict(fault, line), *times, figures]
+
+
+def _seconds(value: float | None) -> str:
+    """Three digits are more than a process table gives; below a tenth of a second they count."""
+    if value is None:
+        return ""
+    return f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
+
+
+def _why(fault: Fault, line: dict[str, Any] | None) -> str:
+    """A line for a row that is not simply passed."""
+    said = [fault.not_here] if line is None else [line["why"]]
+    if line is None and not fault.not_here:
+        said = ["the run ended before its turn"]
+    words = "; ".join(part for part in (*said, fault.limits) if part)
+    return f"- **{fault}** {fault.name}: {_verdict(fault, line)}. {words}." if words else ""
+
+
+def machine() -> str:
+    """What figures depend on, as far as it can be asked."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    kernel = f"{platform.system()} {platform.release()}"
+    return f"{cores} cores, {kernel}, Python {platform.python_version()}"
+
+
+def main(results: str, file: str = "") -> None:
+    found = read(Path(results))
+    if not file:
+        print(table(found, only_found=True))
+        return
+    date = datetime.now(timezone.utc).strftime("%Y-%m-%d")
+    Path(file).write_text(document(found, date, machine()), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
