@@ -32,7 +32,8 @@ def test_f41_services_started_in_an_ssh_session_outlive_it(row: Row, stack: Stac
         said = " ".join(f"{key}={shlex.quote(value)}" for key, value in stack.env.items())
         line = f"cd {stack.folder} && env {said} {PYTHON} -m invoke start; echo exit $?; exec sleep 600"
         # With a terminal, as a person has it: its end sends SIGHUP to whatever belongs to it.
-        session = stack.spawn(["ssh", "-F", str(hosts.config), "-tt", "h1", line], stdout=(tmp_path / "said").open("w"))
+        with (tmp_path / "said").open("w") as said_there:
+            session = stack.spawn(["ssh", "-F", str(hosts.config), "-tt", "h1", line], stdout=said_there)
         until(lambda: "exit 0" in (tmp_path / "said").read_text(), 60)
         until(lambda: all(state(stack, name) == "up" for name in stack.services), PATIENCE)
         before, watchers = {name: root(stack, name) for name in stack.services}, set(stack.watchers())
