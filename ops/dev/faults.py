@@ -18,14 +18,14 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
-from ops.dev.testing import MISUSED, PROJECT, clean_environment, install_test_extra
+from ops.dev.testing import ALL_PASSED, MISUSED, PROJECT, clean_environment, install_test_extra
 
 DOCUMENT = "docs/faults.md"
 # Seconds until no further row is begun: with the last one's own limit, all is over within half an hour. A row that did
 # not get its turn is shown as not run.
 LONGEST = 27 * 60.0
 PARTING = 60.0  # seconds for an interrupted test to end what it has started
-INTERRUPTED = 130
+SOME_FAILED, INTERRUPTED = 1, 130
 
 
 @task(
@@ -50,11 +50,13 @@ def run_faults(c: Context, row: str = "", quick: bool = False, workers: int = 2)
         results.touch()
         try:
             install_test_extra(PROJECT)
-            code = run_rows(faults_command(rows, quick, workers), results)
+            code = run_rows(faults_command(quick, workers), rows, results)
         except OSError as error:
             raise Exit(f"{error}\nnext: make {PROJECT} writable for this user, then ./inv dev.faults", code=1) from None
         if code in MISUSED:
             raise Exit(MISUSED[code], code=1)
+        if code not in (ALL_PASSED, SOME_FAILED, INTERRUPTED):
+            raise Exit("pytest did not get through the rows (see above)", code=1)
         tell(results, partial=bool(rows) or quick or code == INTERRUPTED)
     if code:
         raise Exit(code=INTERRUPTED if code == INTERRUPTED else 2)
@@ -69,23 +71,26 @@ def rows_of(said: str) -> list[int]:
     return [int(word.lstrip("Ff")) for word in words]
 
 
-def faults_command(rows: list[int], quick: bool, workers: int) -> list[str]:
+def faults_command(quick: bool, workers: int) -> list[str]:
     """The command line that runs the matrix with this Python."""
     command = [sys.executable, "-m", "pytest", "tests/faults", "-v", "--color=no"]
     if workers > 1:
         command += [f"-n={workers}", "--dist=worksteal"]
     if quick:
         command.append("-m=not slow")
-    if rows:
-        command.append("-k=" + " or ".join(f"test_f{number:02}_" for number in rows))
     return command
 
 
-def run_rows(command: list[str], results: Path) -> int:
+def run_rows(command: list[str], rows: list[int], results: Path) -> int:
     """Pytest's exit code; 130 when somebody interrupted it."""
     print(f"running {shlex.join(command)}", file=sys.stderr, flush=True)
-    own = {"OPS_FAULTS_RESULTS": str(results), "OPS_FAULTS_UNTIL": str(time.monotonic() + LONGEST)}
-    child = subprocess.Popen(command, cwd=PROJECT, env={**clean_environment(), **own}, stdout=sys.stderr)
+    environment = {
+        **clean_environment(),
+        "OPS_FAULTS_RESULTS": str(results),
+        "OPS_FAULTS_ROWS": ",".join(map(str, rows)),
+        "OPS_FAULTS_UNTIL": str(time.monotonic() + LONGEST),
+    }
+    child = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=sys.stderr)
     try:
         return child.wait()
     except KeyboardInterrupt:  # the terminal has told pytest, too

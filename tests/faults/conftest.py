@@ -17,6 +17,7 @@ import pytest
 from tests.faults.row import Row, number_of
 
 RESULTS = "OPS_FAULTS_RESULTS"
+ROWS = "OPS_FAULTS_ROWS"  # numbers; all, when it is empty
 UNTIL = "OPS_FAULTS_UNTIL"  # of the monotonic clock
 _row = pytest.StashKey[Row]()
 _said = pytest.StashKey[dict[str, Any]]()
@@ -28,6 +29,14 @@ def row(request: pytest.FixtureRequest) -> Row:
     number = number_of(request.node.name)
     assert number, f"{request.node.name} is not named after a row, as test_f01_crash is"
     return request.node.stash.setdefault(_row, Row(number))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what is not asked for: names of files tell of several rows, so that -k would take too many."""
+    asked = {int(number) for number in os.environ.get(ROWS, "").split(",") if number}
+    left_out = [item for item in items if asked and number_of(item.name) not in asked]
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

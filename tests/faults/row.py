@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -52,5 +53,11 @@ class Since:
 
     def until(self, look: Callable[[], T], within: float = 40.0) -> float:
         """Seconds from the fault to the first look that finds something."""
-        until(look, within)
+        until(look, within, every=0.002)
         return self.seconds()
+
+    def both(self, one: Callable[[], T], other: Callable[[], T], within: float = 40.0) -> tuple[float, float]:
+        """The same for two looks side by side, so that neither waits for the other: noticed, and serving."""
+        with ThreadPoolExecutor(2) as pool:
+            first, second = (pool.submit(self.until, look, within) for look in (one, other))
+            return first.result(), second.result()

@@ -129,7 +129,13 @@ ROWS = (
         "one with our marker is ended, any other is found and named",
     ),
     Fault(25, "TIME_WAIT", "restarts and crashes under load", "no start fails because the address is in use"),
-    Fault(26, "the program takes another port", "listens beside the declared port", "a failure that names the port"),
+    Fault(
+        26,
+        "the program takes another port",
+        "listens beside the declared port",
+        "a failure that names the port",
+        limits="the monitor finds it by probes that ask the port; where none does, only `start` and `health` find it",
+    ),
     Fault(
         27,
         "one address family",

@@ -1,0 +1,107 @@
+"""How the matrix is told: a line for each row, whatever becomes of its test, and the page that is made of them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from invoke.exceptions import Exit
+
+from ops.dev import faults
+from tests.faults.document import document, read, table
+from tests.faults.row import Row, number_of
+from tests.faults.rows import ROWS
+from tests.stack import PYTHON
+
+ROOT = Path(__file__).parents[2]
+PLAYED = """
+import pytest
+
+def test_f01_well(row):
+    row.noticed(0.0041)
+    row.serving(1.5)
+    row.figure("lines lost", 0)
+
+def test_f02_ill(row):
+    row.noticed(2.0)
+    assert 1 == 2, "two | three"
+
+@pytest.mark.skip(reason="no such kernel")
+def test_f03_elsewhere(row):
+    pass
+
+@pytest.fixture
+def untidy():
+    yield
+    raise RuntimeError("left behind")
+
+def test_f04_untidy(row, untidy):
+    pass
+
+def test_of_no_row():
+    pass
+"""
+
+
+def play(folder: Path, **more: str) -> dict[int, dict[str, Any]]:
+    """The lines that a run of those tests has left, by row."""
+    (folder / "test_played.py").write_text(PLAYED)
+    results = folder / "results"
+    results.touch()
+    command = [PYTHON, "-m", "pytest", "-q", "-p", "tests.faults.conftest", f"--rootdir={folder}", "-c", os.devnull]
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "OPS_FAULTS_RESULTS": str(results), **more}
+    done = subprocess.run([*command, str(folder)], cwd=folder, env=env, capture_output=True, text=True, timeout=60)
+    assert "error" not in done.stderr, done.stdout + done.stderr
+    return read(results)
+
+
+def test_each_test_of_a_row_leaves_a_line(tmp_path: Path) -> None:
+    found = play(tmp_path)
+    assert {number: line["result"] for number, line in found.items()} == {
+        1: "passed",
+        2: "failed",
+        3: "skipped",
+        4: "failed",
+    }
+    assert (found[1]["noticed"], found[1]["serving"], found[1]["figures"]) == (0.004, 1.5, {"lines lost": 0})
+    assert found[2]["noticed"] == 2.0 and "two | three" in found[2]["why"]
+    assert found[3]["why"] == "no such kernel"
+    assert "left behind" in found[4]["why"]
+
+
+def test_only_the_rows_that_were_asked_for_run_and_none_after_the_time_is_over(tmp_path: Path) -> None:
+    assert set(play(tmp_path, OPS_FAULTS_ROWS="2,3")) == {2, 3}
+    late = play(tmp_path, OPS_FAULTS_ROWS="1", OPS_FAULTS_UNTIL="1")
+    assert late[1]["result"] == "skipped" and "time of the run was over" in late[1]["why"]
+
+
+def test_the_page_shows_every_row_and_what_became_of_it(tmp_path: Path) -> None:
+    page = document(play(tmp_path), "2024-02-29", "2 cores")
+    rows = {line.split("|")[1].strip(): line for line in page.splitlines() if line.startswith("| F")}
+    assert list(rows) == [f"F{fault.number}" for fault in ROWS]
+    assert "| passed | 0.004 | 1.50 | lines lost: 0 |" in rows["F1"]
+    assert "| **failed** | 2.00 |" in rows["F2"] and "| not run |" in rows["F3"]
+    assert "52 rows, 1 passed, 2 failed, 49 not run" in page
+    assert "on 2024-02-29, on a machine with 2 cores" in page and "./inv dev.faults" in page
+    assert "- **F3** slow crash loop: not run. no such kernel" in page
+    assert "- **F50** all die at once: not run. the run ended before its turn" in page
+    part = table(play(tmp_path), only_found=True)
+    assert part.count("\n| F") == 4
+
+
+def test_a_test_that_is_named_after_no_row_cannot_speak_for_one() -> None:
+    assert (number_of("test_f07_wrong_answer"), number_of("test_f7"), number_of("test_document")) == (7, 0, 0)
+    made = Row(7)
+    made.figure("share", 0.123456)
+    assert made.figures == {"share": 0.123}
+
+
+@pytest.mark.parametrize("said", ["F99x", "crash", "F1;F2"])
+def test_a_row_that_is_none_is_refused(said: str) -> None:
+    with pytest.raises(Exit) as refused:
+        faults.rows_of(said)
+    assert refused.value.code == 1 and "F5,F13" in str(refused.value)
+    assert faults.rows_of("F5, f13,7") == [5, 13, 7]

@@ -1,0 +1,151 @@
+"""F1 to F4: it dies, again and again, now and then, or politely. A death is noticed by event, never by a poll."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ops.host import process
+from tests.faults.row import Row, Since
+from tests.faults.stage import measured, processor_seconds, recovery, sample, told, well
+from tests.stack import PYTHON, TINY, Stack
+from tests.waiting import free_port, until
+from tests.watch import PATIENCE, critical, kpi, lines, resolved, restarts, root, state, watched
+
+BUDGET = 0.1  # seconds that a recovery may take longer than the bare start of the same program
+
+
+def test_f01_crash(stack: Stack, row: Row) -> None:
+    """The best of five against the best of five, in turns: what is in the way of either is not the toolkit's."""
+    stack.ops.update(attempts=20, delay=0)
+    sample(stack, "pg-api", "bank-api", "recon-api")
+    watched(stack)
+    found, bare = [], []
+    for _ in range(5):
+        bare.append(bare_start(stack))
+        found.append(recovery(stack, "recon-api", lambda one: process.send(one, signal.SIGKILL), "down"))
+        until(lambda: state(stack, "recon-api") == "up", PATIENCE)
+    best = min(one.serving for one in found)
+    measured(row, *found)
+    row.figure("best of 5", best)
+    row.figure("bare start, best of 5", min(bare))
+    assert best < min(bare) + BUDGET, (found, bare)
+    assert restarts(stack, "recon-api") == 5 and not critical(stack, "recon-api")
+    until(lambda: kpi(stack, "recon-api")["outages"] == 5, PATIENCE, every=0.5)  # a report may be some seconds behind
+
+
+def bare_start(stack: Stack) -> float:
+    """Seconds from the start of the same program by hand to its first right answer, on another port."""
+    there = stack.services["recon-api"]["port"]
+    port = free_port()
+    since = Since()
+    child = subprocess.Popen(
+        [PYTHON, "-m", "ops.sample", "recon-api", "--port", str(port)],
+        cwd=stack.folder,
+        env={**stack.env, "OPS_SAMPLE_DATA": str(stack.home)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    stack.services["recon-api"]["port"] = port
+    try:
+        return since.until(lambda: well(stack, "recon-api") == child.pid)
+    finally:
+        stack.services["recon-api"]["port"] = there
+        child.kill()
+        child.wait(10)
+
+
+@pytest.mark.slow
+def test_f02_crash_loop(stack: Stack, row: Row) -> None:
+    """One program gets broken under an ordinary and a critical service; once repaired, each is back in its own way."""
+    program, good = stack.folder / "app.py", TINY.read_text()
+    program.write_text(good)
+    for name in ("api", "vital"):
+        keys = {"attempts": 1, "calm": 1, "retry_max": 3, "critical": name == "vital"}
+        health = [{"http": "/", "every": 1, "timeout": 1}]
+        stack.add(name, ["{python}", "-S", str(program), "{port}", name], health=health, **keys)
+    watched(stack)
+    program.write_text(broken(stack.folder))
+    monitor, used = stack.watcher(), processor_seconds(stack.watcher())
+    since = Since()
+    for name in ("api", "vital"):
+        process.send(root(stack, name), signal.SIGKILL)
+    row.noticed(since.until(lambda: told(stack, "vital", "down") and told(stack, "api", "down")))
+    since.until(lambda: state(stack) == "gave-up")
+    until(lambda: len(spawned(stack, "vital")) >= 5, PATIENCE)
+    busy = (processor_seconds(monitor) - used) / since.seconds()
+    row.figure("processor of the monitor meanwhile, %", round(100 * busy, 1))
+    assert busy < 0.25
+    assert len(spawned(stack, "api")) == 2, "the first at once, and one attempt"
+    moments = spawned(stack, "vital")
+    pauses = [later - sooner for sooner, later in itertools.pairwise(moments)]
+    # Two seconds, then the three of its retry_max, as its own clock has it: the first of two may have been slow.
+    assert pauses[0] < pauses[1] and pauses[1] > 1.5 and min(pauses[2:]) > 2.5, pauses
+    assert max(pauses[:4]) < 3 + 10, "a delay beyond its cap"
+    assert stack.inv("health", "--json").services["api"]["state"] == "gave-up"
+    assert len(critical(stack)) == len(critical(stack, "vital")) == 1
+    repaired = Since()
+    program.write_text(good)
+    row.serving(repaired.until(lambda: well_tiny(stack, "vital")))
+    until(lambda: state(stack, "vital") == "up" and resolved(stack, "vital"), PATIENCE)
+    assert state(stack) == "gave-up"
+    stack.ok("start")
+    until(lambda: state(stack) == "up" and resolved(stack), PATIENCE)
+    assert len(lines(stack, "alerts", "")) == 4, lines(stack, "alerts", "")
+
+
+def broken(folder: Path) -> str:
+    """A program that writes down when it was started, and ends."""
+    return (
+        "import sys, time\n"
+        f"with open({str(folder)!r} + '/' + sys.argv[2], 'a') as file:\n"
+        "    file.write(f'{time.monotonic()} ')\n"
+        "sys.exit(1)\n"
+    )
+
+
+def spawned(stack: Stack, name: str) -> list[float]:
+    path = stack.folder / name
+    return [float(word) for word in path.read_text().split()] if path.exists() else []
+
+
+def well_tiny(stack: Stack, name: str) -> bool:
+    try:
+        return stack.get(name, within=1.0)[1].isdigit()
+    except OSError:
+        return False
+
+
+def test_f03_slow_crash_loop(stack: Stack, row: Row) -> None:
+    """Well for a second each time: its attempts are not forgiven before it has been calm for long."""
+    stack.tiny("api", "--exit-after=1", calm=300)
+    stack.ops.update(monitor=True, interval=1)
+    stack.write()
+    since = Since()
+    stack.inv("start")
+    row.noticed(since.until(lambda: state(stack) == "gave-up"))
+    starts = (stack.state / "logs" / "api.log").read_text().count("listening")
+    row.figure("starts until it was given up", starts)
+    # The command's, the first at once, three attempts; one more if it died before the monitor had seen it for once.
+    assert starts in (5, 6)
+    assert len(lines(stack, "monitor", " api up")) >= 3, "it was well in between"
+    assert len(until(lambda: critical(stack), PATIENCE)) == 1 and not resolved(stack)
+    assert not stack.running()
+
+
+def test_f04_clean_exit(stack: Stack, row: Row) -> None:
+    """Of one that a command has started the monitor learns only that it died; of its own, how."""
+    sample(stack, "pg-api", attempts=5, delay=0)
+    watched(stack)
+    found = []
+    for _ in range(2):
+        found.append(recovery(stack, "pg-api", lambda one: stack.fault("pg-api", "exit0"), "down"))
+        until(lambda: state(stack, "pg-api") == "up", PATIENCE)
+    measured(row, *found)
+    assert lines(stack, "monitor", " pg-api restart", "died: exit 0")
+    assert restarts(stack, "pg-api") == 2 and len(stack.running("pg-api")) == 1
+    assert not critical(stack, "pg-api") and stack.ok("health", "--json").document["healthy"]

@@ -1,0 +1,168 @@
+"""F13 to F16: what befalls the monitor itself. Services never notice: each keeps its process, and answers."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import ops
+from ops.host import process
+from ops.memory.watchpost import Watchpost
+from ops.model import Process
+from ops.operations import watched as post
+from tests.faults.row import Row, Since
+from tests.faults.stage import recovery, sample, well
+from tests.scene import on_linux, recorded
+from tests.stack import PYTHON, Stack
+from tests.waiting import until
+from tests.watch import PATIENCE, lines, restarts, state, watched
+
+NAMES = ("pg-api", "bank-api", "recon-api")
+OTHER_VERSION = "99.0.0"
+
+
+def monitor(stack: Stack) -> Process | None:
+    """Whoever watches now: living, and signed on."""
+    return post.who(Watchpost(str(stack.state)), "monitor")
+
+
+def pids(stack: Stack) -> dict[str, int]:
+    return {name: recorded(stack, name)["process"]["pid"] for name in stack.services}
+
+
+@contextlib.contextmanager
+def unharmed(stack: Stack) -> Iterator[None]:
+    """Every service keeps its process meanwhile, and answers afterwards."""
+    before = pids(stack)
+    yield
+    assert pids(stack) == before
+    assert {name: well(stack, name) for name in before} == before
+    assert {one.pid for one in stack.running()} == set(before.values())
+
+
+def staged(stack: Stack) -> Process:
+    """Three services under a monitor that its guard watches; the monitor."""
+    sample(stack, *NAMES)
+    watched(stack)
+    until(lambda: post.who(Watchpost(str(stack.state)), "guard"), PATIENCE)
+    return until(lambda: monitor(stack), PATIENCE)
+
+
+def test_f13_monitor_killed(stack: Stack, row: Row) -> None:
+    first = staged(stack)
+    with unharmed(stack):
+        since = Since()
+        process.send(first, signal.SIGKILL)
+        until(lambda: monitor(stack) not in (None, first), PATIENCE)
+        row.noticed(since.seconds())
+        health = stack.ok("health", "--json").document["hosts"]["localhost"]
+        assert health["monitor"]["pid"] == until(lambda: monitor(stack)).pid
+        assert all(restarts(stack, name) == 0 for name in NAMES)
+    found = recovery(stack, "recon-api", lambda one: process.send(one, signal.SIGKILL), "down")
+    row.figure("a crash under the next one: serving", found.serving)
+
+
+@on_linux
+def test_f14_monitor_without_memory(stack: Stack, row: Row) -> None:
+    """It may starve or go on; what it must not do is to harm what it watches, or what is written down."""
+    first = staged(stack)
+    with unharmed(stack):
+        hard = resource.prlimit(first.pid, resource.RLIMIT_AS)[1]
+        resource.prlimit(first.pid, resource.RLIMIT_AS, (1 << 20, hard))
+        assert process.alive(first)
+        stack.ok("hold", "bank-api", "release", "bank-api")  # something to do: it has to read, remember, write
+    found = recovery(stack, "recon-api", lambda one: process.send(one, signal.SIGKILL), within=80)
+    row.noticed(found.noticed)
+    row.serving(found.serving)
+    row.figure("it ended for it", "no" if process.alive(first) else "yes")
+    files = [*stack.state.glob("*.json"), *(stack.state / "services").glob("*.json")]
+    assert len(files) >= len(NAMES) + 2
+    assert all(json.loads(path.read_text())["schema"] == 1 for path in files)
+    until(lambda: monitor(stack), PATIENCE)
+    until(lambda: stack.inv("health", "--json").code == 0, 60)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_f15_monitor_hangs(stack: Stack, row: Row) -> None:
+    first = staged(stack)
+    with unharmed(stack):
+        since = Since()
+        process.send(first, signal.SIGSTOP)
+        row.noticed(since.until(lambda: monitor(stack) not in (None, first), 80))
+        assert not process.alive(first)
+        assert lines(stack, "monitor", f"the monitor, pid {first.pid}, is silent: ended")
+        until(lambda: all(state(stack, name) == "up" for name in NAMES), PATIENCE)
+        assert stack.ok("health", "--json").document["healthy"]
+    found = recovery(stack, "recon-api", lambda one: process.send(one, signal.SIGKILL), "down")
+    row.figure("a crash under the next one: serving", found.serving)
+
+
+@pytest.mark.slow
+def test_f16_upgrade(stack: Stack, row: Row, tmp_path: Path) -> None:
+    """The same package with another version, in an environment of its own, takes over and gives back."""
+    sample(stack, *NAMES)
+    for one in stack.services.values():
+        one["command"][0] = PYTHON  # a program of the services' own, whichever environment the toolkit is in
+    watched(stack)
+    first = until(lambda: monitor(stack), PATIENCE)
+    newer = other_version(tmp_path / "newer")
+    with unharmed(stack):
+        since = Since()
+        stack.ok("monitor-stop")
+        run(stack, newer, "monitor-start", "start")
+        second = until(lambda: monitor(stack), PATIENCE)
+        assert second != first and process.command_line(second.pid)[0] == newer
+        row.figure("until the newer one watches", since.seconds())
+        until(lambda: lines(stack, "monitor", "begins to watch", f"pid {second.pid}"), PATIENCE)
+        assert json.loads(run(stack, newer, "health", "--json"))["healthy"]
+        run(stack, newer, "monitor-stop")
+        stack.ok("monitor-start")
+        third = until(lambda: monitor(stack), PATIENCE)
+        assert process.command_line(third.pid)[0] == PYTHON
+        until(lambda: all(state(stack, name) == "up" for name in NAMES), PATIENCE)
+    row.figure("services restarted", sum(restarts(stack, name) for name in NAMES))
+    assert all(restarts(stack, name) == 0 for name in NAMES)
+
+
+def other_version(folder: Path) -> str:
+    """A Python that finds a copy of the package with another version first, and all else where this one finds it."""
+    copy = folder / "package"
+    shutil.copytree(Path(ops.__file__).parent, copy / "ops", ignore=shutil.ignore_patterns("__pycache__"))
+    first = copy / "ops" / "__init__.py"
+    text, count = re.subn(r'__version__ = ".*"', f'__version__ = "{OTHER_VERSION}"', first.read_text())
+    assert count == 1
+    first.write_text(text)
+    subprocess.run([PYTHON, "-m", "venv", "--without-pip", str(folder / "venv")], check=True, timeout=60)
+    python = folder / "venv" / "bin" / "python"
+    (places,) = (folder / "venv").glob("lib/python3*/site-packages")
+    (places / "first.pth").write_text(f"{copy}\n{sysconfig.get_path('purelib')}\n")
+    told = [str(python), "-I", "-c", "import ops; print(ops.__version__)"]
+    assert subprocess.run(told, capture_output=True, text=True, timeout=60).stdout.strip() == OTHER_VERSION
+    return str(python)
+
+
+def run(stack: Stack, python: str, *args: str) -> str:
+    """`inv ARGS` of another environment; its standard output."""
+    done = subprocess.run(
+        [python, "-m", "invoke", *args],
+        cwd=stack.folder,
+        env={**stack.env, "PATH": f"{os.path.dirname(PYTHON)}:{os.environ['PATH']}"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, f"{args}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
