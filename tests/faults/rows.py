@@ -158,7 +158,11 @@ ROWS = (
         "the service is not blocked, memory stays flat, rotation is exact",
     ),
     Fault(
-        32, "rotation during writes", "a log rotated again and again while it is written", "no line lost, none twice"
+        32,
+        "rotation during writes",
+        "a log rotated a thousand times while it is written",
+        "no line lost, none twice",
+        limits="the toolkit's own rotation is called again and again: its monitor rotates at most once a second",
     ),
     Fault(
         33,
@@ -167,14 +171,26 @@ ROWS = (
         "the public path is put back; a deleted real file is reported until the restart",
     ),
     Fault(34, "broken pipe", "the reader of a log dies", "no service gets SIGPIPE"),
-    Fault(35, "leaks", "a great many restarts", "descriptors and memory of the monitor stay flat"),
-    Fault(36, "clock jumps", "the wall clock a day forward and back", "no restart, no backoff that is missed"),
+    Fault(
+        35,
+        "leaks",
+        "a great many restarts",
+        "descriptors and memory of the monitor stay flat",
+        limits="2000 restarts, so that the run stays short",
+    ),
+    Fault(
+        36,
+        "clock jumps",
+        "the wall clock a day forward and back",
+        "no restart, no backoff that is missed",
+        limits="libfaketime moves the monitor's clock, not the machine's",
+    ),
     Fault(
         37,
         "sleep and wake",
-        "SIGSTOP to monitor and guard for longer than silence may last, then SIGCONT",
+        "SIGSTOP to services, monitor and guard for longer than silence may last, then SIGCONT",
         "nobody is ended by the first looks after waking",
-        limits="the machine itself does not sleep: its two watchers do",
+        limits="the machine itself does not sleep: all processes of the stack do",
     ),
     Fault(
         38,
@@ -190,7 +206,13 @@ ROWS = (
         "loaded with a living pid each time",
         limits="against the model of launchctl in tests/fakes/launchctl.py; there is no launchd on Linux",
     ),
-    Fault(41, "logout", "the last SSH session ends", "services live on"),
+    Fault(
+        41,
+        "logout",
+        "the SSH session that started them is cut, and its terminal with it",
+        "services live on",
+        limits="without logind, which may end what a user leaves behind: tests/test_hosts_machines.py has that",
+    ),
     Fault(
         42,
         "the connection breaks off",
@@ -202,8 +224,9 @@ ROWS = (
         "one host of fifty does not answer",
         "its packets are dropped",
         "the other 49 are served as ever, in bounded time",
+        limits="fifty sshd on one machine; a full backlog that drops connections stands for the firewall",
     ),
-    Fault(44, "zombie", "a parent that does not wait", "counts as dead; the service can be started again"),
+    Fault(44, "zombie", "a parent that does not wait", "counts as dead, and is replaced"),
     Fault(
         45,
         "resources exhausted",
@@ -229,8 +252,7 @@ ROWS = (
     Fault(
         52,
         "cannot be ended",
-        "a process that no signal ends",
+        "the D state: the service waits for a file system (FUSE) that does not answer",
         "reported, and nothing is started beside it",
-        limits="the first process of a pid namespace that is not reaped stands for the D state",
     ),
 )
