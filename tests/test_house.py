@@ -44,6 +44,7 @@ FLOORS = {
     "ops.render": 4,
     "ops.face": 4,
     "ops.dev": 4,
+    "ops.dev_soak": 4,
     "ops.fleet": 3,
     "ops.watch": 3,
     "ops.operations": 2,
@@ -56,7 +57,7 @@ FLOORS = {
 }
 
 DOORS = {
-    "invoke": {"ops.commands", "ops.dev"},
+    "invoke": {"ops.commands", "ops.dev", "ops.dev_soak"},
     "psutil": {"ops.host.process"},
     "requests": {"ops.host.probe_https"},
     "h11": {"ops.host.probe_http"},
@@ -181,8 +182,9 @@ def test_only_the_face_prints() -> None:
 
 def test_only_the_hands_start_processes() -> None:
     starting = places(r"subprocess\.\w+|os\.(fork|system|posix_spawn|exec\w+|spawn\w+)")
-    # `inv monitor` becomes the monitor; the groundwork is sent to a host where there are no hands yet.
-    becoming = {"ops.face.watching", "ops.fleet.groundwork"}
+    # `inv monitor` becomes the monitor, `inv dev.soak` the soak; the groundwork is sent to a host where there are no
+    # hands yet.
+    becoming = {"ops.face.watching", "ops.dev_soak", "ops.fleet.groundwork"}
     assert {room(module) for module in starting - becoming} <= {"ops.host", "ops.dev"}
 
 
