@@ -19,11 +19,12 @@ from typing import Any
 from ops import __version__
 from ops.errors import OpsError
 from ops.fleet import frames, here, memoir, release
+from ops.fleet.asked import asked, word
 from ops.inventory import sent
 from ops.memory.files import now, write_atomically
 from ops.model import Host, Outcome, fingerprint
 from ops.operations.verbs import Request
-from ops.wire import Garbled, pack, unpack
+from ops.wire import Garbled, pack
 
 _ALIVE_EVERY = 2.0  # seconds; whoever hears nothing for long enough takes the connection for broken
 INVENTORY = f"inventory{sent.SUFFIX}"
@@ -83,7 +84,7 @@ class Ear:
 def _cancels(text: bytes) -> bool:
     try:
         said = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(said, dict) and said.get("cancel") is True
 
@@ -93,8 +94,8 @@ def main() -> int:
     os.umask(0o077)
     try:
         said = json.loads(sys.stdin.buffer.readline(frames.LARGEST))
-        voice = Voice(str(said["token"]))
-    except (ValueError, KeyError, TypeError, RecursionError):
+        voice = Voice(word(said["token"], "token"))
+    except (ValueError, KeyError, TypeError, RecursionError):  # a Garbled is a ValueError
         print("the first line of the standard input is not a request", file=sys.stderr)
         return 1
     threading.Thread(target=voice.alive, daemon=True).start()
@@ -115,16 +116,15 @@ def _told(error: OpsError) -> dict[str, Any]:
 
 
 def _answer(voice: Voice, said: dict[str, Any]) -> None:
-    request = unpack(Request, said.get("request"))
-    host = unpack(Host, said.get("host"))
-    changes = request.task not in (*here.LOOKING, "tail") and not request.check
-    ear = Ear(changes)
+    what = asked(said)
+    request, host = what.request, what.host
+    ear = Ear(what.changes)
     threading.Thread(target=ear.listen, daemon=True).start()
     origin = here.Origin(os.path.join(folder(), INVENTORY), "")
     if request.task == "tail":
         _follow(voice, ear, host, origin, request)
-    elif changes:
-        memoir.once(folder(), str(said["id"]), voice.say, lambda say: _change(say, ear, host, origin, request))
+    elif what.changes:
+        memoir.once(folder(), what.id, voice.say, lambda say: _change(say, ear, host, origin, request))
     else:
         _perform(voice.say, ear, host, origin, request)
 

@@ -19,8 +19,8 @@ TURNS = 6  # faults until all is given time to become well
 
 @dataclass(frozen=True)
 class Step:
-    """One fault. `pause` comes before it, `hold` is how long it lasts if it lasts. `fault` is its name in the table, with
-    SERVICE where it has a victim and SECONDS where it lasts."""
+    """One fault. `pause` comes before it, `hold` is how long it lasts if it lasts. `fault` is its name in the table,
+    with SERVICE where it has a victim and SECONDS where it lasts."""
 
     number: int
     pause: float
