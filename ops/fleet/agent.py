@@ -13,7 +13,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ops import __version__
@@ -67,13 +67,14 @@ class Voice:
 class Ear:
     """Hears, in a thread of its own, that the request is cancelled or that the connection broke."""
 
-    def __init__(self, changes: bool) -> None:
+    def __init__(self, lines: Iterator[bytes], changes: bool) -> None:
+        self._lines = lines
         self.cancelled = threading.Event()
         self.gone = threading.Event()
         self._changes = changes
 
     def listen(self) -> None:
-        for text in sys.stdin.buffer:
+        for text in self._lines:
             if _cancels(text):
                 self.cancelled.set()
         self.gone.set()
@@ -89,11 +90,24 @@ def _cancels(text: bytes) -> bool:
     return isinstance(said, dict) and said.get("cancel") is True
 
 
+def heard() -> Iterator[bytes]:
+    """The lines of the standard input. Not through sys.stdin: the interpreter aborts when it ends while a thread still
+    waits in that."""
+    rest = bytearray()
+    while data := os.read(0, 65536):
+        rest += data
+        if b"\n" in data or len(rest) > frames.LARGEST:
+            *lines, rest = rest.split(b"\n") if b"\n" in data else [rest, bytearray()]
+            yield from map(bytes, lines)
+    yield bytes(rest)
+
+
 def main() -> int:
     """Carries out the one request of its standard input; 0 when it was answered, whatever the answer."""
     os.umask(0o077)
+    lines = heard()
     try:
-        said = json.loads(sys.stdin.buffer.readline(frames.LARGEST))
+        said = json.loads(next(lines))
         voice = Voice(word(said["token"], "token"))
     except (ValueError, KeyError, TypeError, RecursionError):  # a Garbled is a ValueError
         print("the first line of the standard input is not a request", file=sys.stderr)
@@ -103,7 +117,7 @@ def main() -> int:
     if said.get("protocol") != release.PROTOCOL or said.get("release") != release.own():
         return 0  # the asking end has seen that from the greeting, and brings this one up to date
     try:
-        _answer(voice, said)
+        _answer(voice, said, lines)
     except OpsError as error:
         voice.say(error=_told(error))
     except Garbled as error:
@@ -115,10 +129,10 @@ def _told(error: OpsError) -> dict[str, Any]:
     return {"lines": error.lines(), "exit_code": error.exit_code}
 
 
-def _answer(voice: Voice, said: dict[str, Any]) -> None:
+def _answer(voice: Voice, said: dict[str, Any], lines: Iterator[bytes]) -> None:
     what = asked(said)
     request, host = what.request, what.host
-    ear = Ear(what.changes)
+    ear = Ear(lines, what.changes)
     threading.Thread(target=ear.listen, daemon=True).start()
     origin = here.Origin(os.path.join(folder(), INVENTORY), "")
     if request.task == "tail":
