@@ -8,6 +8,7 @@ What comes back is checked as strictly as a typed source would be: a peer that s
 from __future__ import annotations
 
 import functools
+import sys
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
@@ -80,6 +81,8 @@ def _scalar(kind: Any, said: Any, where: str) -> Any:
     allowed = (int, float) if kind is float else kind
     if not isinstance(said, allowed) or (isinstance(said, bool) and kind is not bool):
         raise Garbled(f"{where}: {type(said).__name__} instead of {kind.__name__}")
+    if kind is float and not -sys.float_info.max <= said <= sys.float_info.max:
+        raise Garbled(f"{where}: a number that is none")  # Python's JSON knows Infinity, NaN and integers of any size
     return said
 
 

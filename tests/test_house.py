@@ -56,7 +56,7 @@ FLOORS = {
 }
 
 DOORS = {
-    "invoke": {"ops.commands", "ops.dev.testing", "ops.dev.faults"},
+    "invoke": {"ops.commands", "ops.dev.testing", "ops.dev.faults", "ops.dev.soak"},
     "psutil": {"ops.host.process"},
     "requests": {"ops.host.probe_https"},
     "h11": {"ops.host.probe_http"},
@@ -181,7 +181,8 @@ def test_only_the_face_prints() -> None:
 
 def test_only_the_hands_start_processes() -> None:
     starting = places(r"subprocess\.\w+|os\.(fork|system|posix_spawn|exec\w+|spawn\w+)")
-    # `inv monitor` becomes the monitor; the groundwork is sent to a host where there are no hands yet.
+    # `inv monitor` becomes the monitor, `inv dev.soak` the soak; the groundwork is sent to a host where there are no
+    # hands yet.
     becoming = {"ops.face.watching", "ops.fleet.groundwork"}
     assert {room(module) for module in starting - becoming} <= {"ops.host", "ops.dev"}
 

@@ -6,68 +6,17 @@ import json
 import random
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import TracebackType
 
 from ops.host import process
-from ops.model import Process
+from tests.census import Census
 from tests.stack import TINY, Stack
 from tests.waiting import until
 
 WORKER = "import time\nprint('begun', flush=True)\nwhile True: time.sleep(60)"
-
-
-class Census(threading.Thread):
-    """Counts, again and again, the living copies of each service: marked processes without a marked parent.
-
-    A second copy of a worker would live on, and one of a server would leave a line in the log (see `begun`); this
-    thread sees those that overlap for some milliseconds only."""
-
-    def __init__(self, stack: Stack) -> None:
-        super().__init__(daemon=True)
-        self._prefix = f"{stack.name}/"
-        self._over = threading.Event()
-        self.looks = 0
-        self.twice: list[tuple[str, list[str]]] = []
-        self.failure: BaseException | None = None
-
-    def run(self) -> None:
-        try:
-            while not self._over.wait(0.002):
-                self._look()
-        except BaseException as error:
-            self.failure = error
-
-    def _look(self) -> None:
-        marked = [(one, value.split("/")[1]) for one, value in process.carrying("OPS_RUN", self._prefix)]
-        lines = {one: process.entry(one.pid) for one, _ in marked}
-        pids = {(one.pid, name) for one, name in marked}
-        tops: dict[str, list[Process]] = {}
-        for one, name in marked:
-            line = lines[one]
-            if line and (line.ppid, name) not in pids:
-                tops.setdefault(name, []).append(one)
-        for name, several in tops.items():
-            # All were seen before this moment; those that live after it lived together.
-            together = [one for one in several if process.alive(one)]
-            if len(together) > 1:
-                shown = [f"{one} {process.describe(one.pid)} {lines[one]}" for one in together]
-                self.twice.append((name, shown))
-        self.looks += 1
-
-    def __enter__(self) -> Census:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._over.set()
-        self.join(10)
 
 
 @contextmanager

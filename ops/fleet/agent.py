@@ -14,17 +14,18 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ops import __version__
 from ops.errors import OpsError
 from ops.fleet import frames, groundwork, here, memoir, release
+from ops.fleet.asked import asked, word
 from ops.inventory import sent
 from ops.memory.files import now, write_atomically
 from ops.model import Host, Outcome, fingerprint
 from ops.operations.verbs import Request
-from ops.wire import Garbled, pack, unpack
+from ops.wire import Garbled, pack
 
 _ALIVE_EVERY = 2.0  # seconds; whoever hears nothing for long enough takes the connection for broken
 INVENTORY = f"inventory{sent.SUFFIX}"
@@ -67,13 +68,14 @@ class Voice:
 class Ear:
     """Hears, in a thread of its own, that the request is cancelled or that the connection broke."""
 
-    def __init__(self, changes: bool) -> None:
+    def __init__(self, lines: Iterator[bytes], changes: bool) -> None:
+        self._lines = lines
         self.cancelled = threading.Event()
         self.gone = threading.Event()
         self._changes = changes
 
     def listen(self) -> None:
-        for text in sys.stdin.buffer:
+        for text in self._lines:
             if _cancels(text):
                 self.cancelled.set()
         self.gone.set()
@@ -84,18 +86,31 @@ class Ear:
 def _cancels(text: bytes) -> bool:
     try:
         said = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(said, dict) and said.get("cancel") is True
+
+
+def heard() -> Iterator[bytes]:
+    """The lines of the standard input. Not through sys.stdin: the interpreter aborts when it ends while a thread still
+    waits in that."""
+    rest = bytearray()
+    while data := os.read(0, 65536):
+        rest += data
+        if b"\n" in data or len(rest) > frames.LARGEST:
+            *lines, rest = rest.split(b"\n") if b"\n" in data else [rest, bytearray()]
+            yield from map(bytes, lines)
+    yield bytes(rest)
 
 
 def main() -> int:
     """Carries out the one request of its standard input; 0 when it was answered, whatever the answer."""
     os.umask(0o077)
+    lines = heard()
     try:
-        said = json.loads(sys.stdin.buffer.readline(frames.LARGEST))
-        voice = Voice(str(said["token"]))
-    except (ValueError, KeyError, TypeError, RecursionError):
+        said = json.loads(next(lines))
+        voice = Voice(word(said["token"], "token"))
+    except (ValueError, KeyError, TypeError, RecursionError):  # a Garbled is a ValueError
         print("the first line of the standard input is not a request", file=sys.stderr)
         return 1
     threading.Thread(target=voice.alive, daemon=True).start()
@@ -103,7 +118,7 @@ def main() -> int:
     if said.get("protocol") != release.PROTOCOL or said.get("release") != release.own():
         return 0  # the asking end has seen that from the greeting, and brings this one up to date
     try:
-        _answer(voice, said)
+        _answer(voice, said, lines)
     except OpsError as error:
         voice.say(error=_told(error))
     except Garbled as error:
@@ -119,19 +134,18 @@ def _told(error: OpsError) -> dict[str, Any]:
     return {"lines": error.lines(), "exit_code": error.exit_code}
 
 
-def _answer(voice: Voice, said: dict[str, Any]) -> None:
-    request = unpack(Request, said.get("request"))
+def _answer(voice: Voice, said: dict[str, Any], lines: Iterator[bytes]) -> None:
+    what = asked(said)
+    request, host = what.request, what.host
     sys.argv[:] = [os.path.join(folder(), "inv"), request.task, *request.only]  # what is told to be typed instead
-    host = unpack(Host, said.get("host"))
-    changes = request.task not in (*here.LOOKING, "tail") and not request.check
-    ear = Ear(changes)
+    ear = Ear(lines, what.changes)
     threading.Thread(target=ear.listen, daemon=True).start()
     origin = here.Origin(os.path.join(folder(), INVENTORY), "")
     if request.task == "tail":
         _follow(voice, ear, host, origin, request)
-    elif changes:
+    elif what.changes:
         perform = functools.partial(_change, ear=ear, host=host, origin=origin, request=request)
-        memoir.once(folder(), str(said["id"]), voice.say, perform, ear.cancelled)
+        memoir.once(folder(), what.id, voice.say, perform, ear.cancelled)
     else:
         _perform(voice.say, ear, host, origin, request)
 

@@ -43,7 +43,7 @@ def perform(site: Site, request: Request) -> list[Outcome]:
         _recover(site)
     site.state.overdue = lambda holder: _unblock(site, holder)
     try:
-        outcomes = list(_VERBS[request.task](site, request))
+        outcomes = list(VERBS[request.task](site, request))
     finally:
         if not request.check:
             Watchpost(site.state.path).ring()
@@ -176,7 +176,7 @@ def _settle(site: Site, _request: Request) -> Sequence[Outcome]:
     return settling.settle(site)
 
 
-_VERBS: Mapping[str, Callable[[Site, Request], Sequence[Outcome]]] = {
+VERBS: Mapping[str, Callable[[Site, Request], Sequence[Outcome]]] = {
     "start": _start,
     "stop": _stop,
     "restart": _restart,

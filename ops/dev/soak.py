@@ -1,0 +1,44 @@
+"""The developers' face: `inv dev.soak`, which is the soak of a checkout.
+
+Knows: Invoke, where the soak is. Must not know: what it does, services, any other room. The installed `ops` command
+does not offer this.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from invoke.context import Context
+from invoke.exceptions import Exit
+from invoke.tasks import task
+
+from ops.dev.testing import PROJECT, clean_environment
+
+RESULT = "docs/soak.md"
+
+
+@task(
+    name="soak",
+    auto_shortflags=False,
+    help={
+        "minutes": "how long faults come",
+        "seed": "the same seed gives the same faults in the same order (default: a random one, which is printed)",
+        "write": f"where the result is written, as Markdown (default: {RESULT}); '' for nowhere",
+    },
+)
+def run_soak(c: Context, minutes: str = "10", seed: str = "", write: str = RESULT) -> None:
+    """Do random faults to the sample stack under load, while a client of its own watches.
+
+    Exit codes: 0 no finding, 2 findings, 1 usage, 130 interrupted.
+    """
+    command = [sys.executable, "-m", "tests.soak", f"--minutes={minutes}"]
+    command += [f"--seed={seed}"] if seed else []
+    command += [f"--write={PROJECT / write}"] if write else []
+    sys.stdout.flush()
+    try:
+        os.chdir(PROJECT)
+        # It becomes the soak: Ctrl-C, TERM and the exit code are the soak's own, and nothing of it is cut short.
+        os.execve(sys.executable, command, clean_environment())
+    except OSError as error:
+        raise Exit(f"{error}\nnext: ./inv dev.soak", code=1) from None
