@@ -6,13 +6,19 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from ops import inventory
+from ops.fleet import release
 from ops.host import process
+from ops.inventory import sent
+from ops.operations.verbs import Request
+from ops.wire import pack
 from tests.loopback import Loopback, states
 from tests.sshd import Mute, obstacle
 from tests.waiting import until
@@ -151,6 +157,23 @@ def test_a_host_that_answers_garbage(fleet: Loopback, command: str, words: str) 
     (told,) = [one["detail"] for one in done.document["outcomes"] if one["host"] == "h2"]
     assert words in told
     assert done.seconds < 50
+
+
+def test_an_agent_ends_well_though_the_asking_end_still_listens(fleet: Loopback) -> None:
+    """Python's own way out aborts there, which leaves a core dump on the host for each request."""
+    (host,) = (one for one in inventory.load(fleet.folder / "inventory.yaml").hosts if one.name == "h1")
+    asked = {"request": pack(Request("status")), "host": pack(sent.stripped(host)), "id": "1", "token": "t"}
+    message = {"protocol": release.PROTOCOL, "release": release.own(), **asked}
+    command = [str(fleet.toolkit_of("h1") / "current/bin/python"), "-I", "-m", "ops.fleet.agent"]
+    home = {"HOME": str(fleet.hosts["h1"].home), "PATH": os.environ["PATH"]}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=home, stdin=pipe, stdout=pipe, stderr=pipe) as agent:
+        assert agent.stdin and agent.stdout and agent.stderr
+        agent.stdin.write(json.dumps(message).encode() + b"\n")
+        agent.stdin.flush()
+        until(lambda: agent.poll() is not None)
+        assert b'"answer"' in agent.stdout.read()
+        assert (agent.returncode, agent.stderr.read()) == (0, b"")
 
 
 def test_an_agent_that_dies_midway_is_told_of_and_never_asked_to_do_it_again(fleet: Loopback) -> None:
