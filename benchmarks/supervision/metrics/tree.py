@@ -41,7 +41,8 @@ def measure(run: Run) -> list[Row]:
         for group in (False, True) if kind.groups else (False,):
             name = f"{kind.name}{' (group)' if group else ''}"
             setting = Setting(group=group)
-            left, back, deaf = (seen(run, kind, setting) for seen in (_left, _back, _deaf))
+            left, back = _left(run, kind, setting), _back(run, kind, setting)
+            deaf = _deaf(run, kind, setting)
             run.say(name, left, back, deaf)
             rows += _rows(name, left, back, deaf)
             if kind.name == "ours":
