@@ -62,6 +62,7 @@ def main(words: Sequence[str]) -> int:
     before, versions = machine.told(), tools.versions()
     for name, version in versions.items():
         print(f"{name}: {version or 'not installed, left out'}", file=sys.stderr)
+    print(f"process tables: {'one for each host' if labs.apart() else 'one for all hosts'}", file=sys.stderr)
     counts = (1, 3) if given.quick else (1, 10, 50)
     with tempfile.TemporaryDirectory(prefix="benchmarks.") as folder:
         _say(f"{max(counts)} hosts with {SERVICES} services each")
@@ -70,7 +71,8 @@ def main(words: Sequence[str]) -> int:
             rows = _measured(lab, 1 if given.quick else given.rounds)
     found = {name: {"title": title, "rows": figures.document(made)} for name, (title, made) in rows.items()}
     if given.json:
-        machine.keep(given.json, before, {"versions": versions, "quick": given.quick, "metrics": found})
+        told = {"versions": versions, "own_process_tables": bool(labs.apart())}
+        machine.keep(given.json, before, {**told, "quick": given.quick, "metrics": found})
     return 2 if any(one.met is False for _, made in rows.values() for one in made) else 0
 
 
