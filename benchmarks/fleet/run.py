@@ -28,7 +28,7 @@ from benchmarks.supervision.figures import Row, at_least, held, row
 from benchmarks.supervision.workload import build, ports, under_reap
 
 _OURS = "inv health"
-_ANSIBLES = ("ansible -m uri, five times", "ansible-playbook, a loop")  # as it is configured by itself
+_ANSIBLES = ("ansible -m uri, 5 times", "ansible playbook, a loop")  # as it is configured by itself
 _TIMES_ANSIBLE = 10.0
 _MORE_HOSTS = 3.0  # seconds
 _MEMORY = 120.0  # MB

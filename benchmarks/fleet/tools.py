@@ -85,10 +85,10 @@ def all_of(lab: Lab) -> list[Tool]:
     here = versions()
     found = [Tool("inv health", lambda hosts: _ours(lab, hosts))]
     if here["curl"]:
-        found.append(Tool("OpenSSH, curl", lambda hosts: _openssh(lab, hosts)))
-        found.append(Tool("OpenSSH, curl, masters open", lambda hosts: _openssh(lab, hosts, *_master(lab))))
+        found.append(Tool("ssh and curl", lambda hosts: _openssh(lab, hosts)))
+        found.append(Tool("ssh and curl, masters open", lambda hosts: _openssh(lab, hosts, *_master(lab))))
         if here["pyinfra"]:
-            found.append(Tool("pyinfra, curl", lambda hosts: _pyinfra(lab, hosts)))
+            found.append(Tool("pyinfra and curl", lambda hosts: _pyinfra(lab, hosts)))
     if here["ansible"]:
         found += _ansible(lab)
     return found
@@ -140,9 +140,9 @@ def _ansible(lab: Lab) -> list[Tool]:
     (lab.folder / "piped.cfg").write_text(_ANSIBLE.format(pipelining="true", **places))
     (lab.folder / "play.yaml").write_text(_PLAY)
     return [
-        Tool("ansible -m uri, five times", lambda hosts: _ad_hoc(lab, hosts), slow=True),
-        Tool("ansible-playbook, a loop", lambda hosts: _play(lab, hosts, "plain.cfg"), slow=True),
-        Tool("ansible-playbook, a loop, pipelining", lambda hosts: _play(lab, hosts, "piped.cfg"), slow=True),
+        Tool("ansible -m uri, 5 times", lambda hosts: _ad_hoc(lab, hosts), slow=True),
+        Tool("ansible playbook, a loop", lambda hosts: _play(lab, hosts, "plain.cfg"), slow=True),
+        Tool("ansible playbook, pipelining", lambda hosts: _play(lab, hosts, "piped.cfg"), slow=True),
     ]
 
 

@@ -65,18 +65,22 @@ LINES = (
     Line("left in a session of its own, of 1", "tree", rf"{_WHO}: left in a session of its own, of 1"),
     Line("starts again though children held the port", "tree", rf"{_WHO}: starts again, of 1", most=True),
     Line("deaf to TERM: gone after, s", "tree", rf"{_WHO}: deaf to TERM, gone after"),
-    Line("requests lost over a planned restart", "planned", rf"{_WHO}: lost"),
+    Line("requests lost over a planned restart", "planned", rf"(?P<who>{'|'.join(_PEERS)}|pm2, .*): lost"),
     Line("supervisor killed: services that live on, of 3", "death", rf"{_WHO}: services that live on, of 3", most=True),
     Line("second copies after the next start", "death", rf"{_WHO}: second copies"),
     Line("a later death: back after, s", "death", rf"{_WHO}: one of them killed later, back after"),
     Line("lines lost by rotation", "rotation", _WHO),
 )
-_TOOLS = r"(?P<who>inv health|OpenSSH.*|pyinfra.*|ansible.*), 10 hosts"
+_TOOL = "inv health"
+_TOOLS = rf"(?P<who>{_TOOL}|ssh.*|pyinfra.*|ansible.*)"
+FANS = tuple(
+    Line(f"{hosts}, s", "fan-out", f"{_TOOLS}, {hosts}") for hosts in ("1 host", "3 hosts", "10 hosts", "50 hosts")
+)
 PANELS = (
     ("A service is killed: until it answers again", "median, ms", LINES[0]),
-    ("Memory of the supervisor, 5 services", "resident, all of its processes, MB", LINES[3]),
+    ("Memory of the supervisor, 5 services", "resident, all processes, MB", LINES[3]),
     ("Requests lost over a planned restart", "of 200 a second, median", LINES[12]),
-    ("Five health checks on each of ten hosts", "median, s", Line("", "fan-out", _TOOLS)),
+    ("Five health checks on each of ten hosts", "median, s", FANS[2]),
 )
 
 
@@ -102,7 +106,7 @@ def main(words: Sequence[str]) -> int:
 def written(runs: Sequence[Kept], reasons: dict[str, str]) -> str:
     """The page."""
     parts = [_HEAD, _machines(runs), "![The same figures as bars](benchmarks.svg)\n", _missed(runs, reasons)]
-    parts += [_beside(runs), *(_whole(metric) for metric in _all(runs))]
+    parts += [_beside(runs), _fanned(runs), *(_whole(metric) for metric in _all(runs))]
     return "\n".join(part for part in parts if part)
 
 
@@ -117,12 +121,17 @@ def _machines(runs: Sequence[Kept]) -> str:
         told = run.machine
         place = f"{told['cpus']} CPUs ({told['cpu']}), {told['memory_mb'] / 1000:.0f} GB, {told['system']}"
         quick = " **Quick: it shows that the harness is sound, its figures are not to be quoted.**" if run.quick else ""
-        versions = ", ".join(f"{name} {version}" for name, version in run.versions.items() if name != version)
+        versions = ", ".join(_version(name, version) for name, version in run.versions.items())
         lines.append(
             f"- {told['date']}: `{run.command}` on {place}, Python {told['python']}, load {told['load'][0]:g} when it"
             f" began.{f' With {versions}.' if versions else ''}{quick}"
         )
     return "\n".join(lines) + "\n"
+
+
+def _version(name: str, version: str) -> str:
+    """Some tools say their name with it."""
+    return version if version.lower().startswith(name[:4].lower()) else f"{name} {version}"
 
 
 # -- bars ------------------------------------------------------------------------------------------------------------
@@ -152,8 +161,20 @@ def _beside(runs: Sequence[Kept]) -> str:
     head = "## Beside the peers\n\nMedians but where it says worst; `never` within the time that its module gives.\n"
     table = [["", *who, "ahead of ours"], ["---"] + ["---:"] * len(who) + ["---"]]
     for line, found in lines:
-        table.append([line.label, *(_cell(line, found.get(name)) for name in who), ", ".join(_ahead(line, found))])
+        table.append([line.label, *(_cell(line, found.get(name)) for name in who), "; ".join(_ahead(line, found))])
     return "\n".join([head, *map(_pipes, table)]) + "\n"
+
+
+def _fanned(runs: Sequence[Kept]) -> str:
+    """A table of tools by numbers of hosts."""
+    lines = [(line, found) for line in FANS if (found := line.found(runs))]
+    if not lines:
+        return ""
+    who = list(dict.fromkeys(name for _, found in reversed(lines) for name in found))
+    table = [["five health checks on each of", *(line.label for line, _ in lines)], ["---"] + ["---:"] * len(lines)]
+    table += [[name, *(_cell(line, found.get(name)) for line, found in lines)] for name in who]
+    table.append(["ahead of ours", *("; ".join(_ahead(line, found, _TOOL)) for line, found in lines)])
+    return "\n".join(map(_pipes, table)) + "\n"
 
 
 def _cell(line: Line, row: Row | None) -> str:
@@ -162,11 +183,11 @@ def _cell(line: Line, row: Row | None) -> str:
     return "never" if row.count == 0 else shown(line.value(row))
 
 
-def _ahead(line: Line, found: dict[str, Row]) -> list[str]:
-    """Who is better than ours; nothing at all ("never") is worst."""
+def _ahead(line: Line, found: dict[str, Row], us: str = "ours") -> list[str]:
+    """Who is better than us; nothing at all ("never") is worst."""
     worst = float("-inf") if line.most else float("inf")
     values = {name: worst if (seen := line.value(row)) is None else seen for name, row in found.items()}
-    mine = values.get("ours", worst)
+    mine = values.get(us, worst)
     return [name for name, value in values.items() if (value > mine if line.most else value < mine)]
 
 
@@ -184,7 +205,7 @@ def _panels(runs: Sequence[Kept]) -> Iterator[Panel]:
 
 
 def _drawn(name: str, value: float | None) -> Bar:
-    return Bar(name, value, "never" if value is None else shown(value), name in ("ours", "inv health"))
+    return Bar(name, value, "never" if value is None else shown(value), name in ("ours", _TOOL))
 
 
 # -- every table -----------------------------------------------------------------------------------------------------

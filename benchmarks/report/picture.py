@@ -15,7 +15,7 @@ from xml.sax.saxutils import escape
 _WIDTH, _MARGIN, _GAP = 960, 24, 32
 _PANEL = (_WIDTH - 2 * _MARGIN - _GAP) // 2
 _HEAD, _BAR, _STEP = 58, 15, 24
-_NAME, _VALUE = 168, 84  # what names and figures take of a panel's width
+_NAME, _VALUE = 196, 64  # what names and figures take of a panel's width
 _OURS, _OTHERS, _TEXT, _FAINT = "#0b62c4", "#9aa5b1", "#1c2530", "#5c6873"
 
 
