@@ -94,7 +94,10 @@ def _measured(lab: Lab, rounds: int) -> dict[str, tuple[str, list[Row]]]:
     found = {}
     for name, (title, measure) in metrics.items():
         _say(title)
-        found[name] = (title, measure(lab, rounds))
+        try:
+            found[name] = (title, measure(lab, rounds))
+        except (RuntimeError, OSError) as error:  # one that broke off must not lose the others
+            found[name] = (title, [figures.wanted(title, "measured", False, f"broke off: {error}")])
         print(figures.show(*found[name]), flush=True)
     return found
 
@@ -121,8 +124,11 @@ def fan_out(lab: Lab, rounds: int) -> list[Row]:
                 for tool in contestants:
                     if tool.slow and count != lab.counts[1]:
                         continue
-                    seconds = _timed(functools.partial(tool.ask, lab.hosts[:count]))
-                    _say(f"{tool.name}, {count} hosts: {seconds:.2f} s")
+                    seconds = _answered(tool, lab, count)
+                    if seconds is None:
+                        contestants = [one for one in contestants if one is not tool]
+                        continue
+                    _say(f"{tool.name}, {_hosts(count)}: {seconds:.2f} s")
                     if turn:
                         found.setdefault((tool.name, count), []).append(seconds)
                 memory[count] = max(memory.get(count, 0), _peak(lab, count))
@@ -131,6 +137,17 @@ def fan_out(lab: Lab, rounds: int) -> list[Row]:
     rows = [row(f"{name}, {_hosts(count)}", "s", seconds) for (name, count), seconds in _by_count(found)]
     rows += [row(f"{_OURS}, {_hosts(count)}: most memory", "MB", [memory[count] / 1e6]) for count in lab.counts]
     return [*rows, *_bars(lab, found, memory)]
+
+
+def _answered(tool: tools.Tool, lab: Lab, count: int) -> float | None:
+    """Seconds; None when a peer failed, which takes no part from then on."""
+    try:
+        return _timed(functools.partial(tool.ask, lab.hosts[:count]))
+    except tools.Failed as failed:
+        if tool.name == _OURS:
+            raise
+        _say(f"{tool.name}, {_hosts(count)}: left out from now on: {failed}")
+        return None
 
 
 def _by_count(found: Found) -> list[tuple[tuple[str, int], list[float]]]:

@@ -61,6 +61,7 @@ LINES = (
     Line("resident memory, 1000 services, MB", "memory", rf"{_WHO}, 1000 services, \d+ process(es)?: resident"),
     Line("CPU at idle, 5 services, %", "cpu", rf"{_WHO}, 5 services"),
     Line("CPU at idle, 100 services, %", "cpu", rf"{_WHO}, 100 services"),
+    Line("the same, 1000 services, one at a time, %", "memory", rf"{_WHO}, 1000 services alone: CPU at idle"),
     Line("processes left in the group by a stop, of 4", "tree", rf"{_WHO}: left in its group, of 4"),
     Line("left in a session of its own, of 1", "tree", rf"{_WHO}: left in a session of its own, of 1"),
     Line("starts again though children held the port", "tree", rf"{_WHO}: starts again, of 1", most=True),
