@@ -7,6 +7,7 @@ round, so that both sides meet the same weather.
 from __future__ import annotations
 
 import argparse
+import signal
 import statistics
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -123,12 +124,17 @@ def show(found: Iterable[Row]) -> None:
         print(f"{row.name:40} {row.low:7.3f} {row.median:7.3f} {row.high:7.3f} {ratio:>6}  {bar}")
 
 
+def _terminated(_number: int, _frame: object) -> None:
+    raise SystemExit(143)
+
+
 def main(words: Sequence[str]) -> int:
     """`python -m benchmarks WORDS`."""
     reading = argparse.ArgumentParser(prog="python -m benchmarks", description=_SAID)
     reading.add_argument("--rounds", type=int, default=9, help="rounds of the short commands (9)")
     reading.add_argument("--json", metavar="FILE", help="write the figures there too")
     given = reading.parse_args(words)
+    signal.signal(signal.SIGTERM, _terminated)
     before = machine.told()
     with tempfile.TemporaryDirectory(prefix="benchmarks.") as name:
         folder = Path(name)

@@ -178,9 +178,10 @@ def test_an_agent_ends_well_though_the_asking_end_still_listens(fleet: Loopback)
 
 def test_an_agent_that_dies_midway_is_told_of_and_never_asked_to_do_it_again(fleet: Loopback) -> None:
     fleet.ok("start", "--limit", "h1")
-    before = fleet.pids("h1")
+    before = {"pid": fleet.pids("h1")["slow"]}
     child = fleet.popen("restart", "--limit", "h1", "--json")
-    until(lambda: fleet.agents("h1") and fleet.pids("h1")["slow"] not in (None, before["slow"]))
+    record = fleet.state_of("h1") / "services" / "slow.json"  # `inv status` may take longer than the service to start
+    until(lambda: (json.loads(record.read_text()).get("process") or before)["pid"] != before["pid"])
     for agent in fleet.agents("h1"):
         agent.kill()
     out, err = child.communicate(timeout=60)

@@ -73,7 +73,7 @@ LINES = (
     Line("lines lost by rotation", "rotation", _WHO),
 )
 _TOOL = "inv health"
-_TOOLS = rf"(?P<who>{_TOOL}|ssh.*|pyinfra.*|ansible.*)"
+_TOOLS = rf"(?P<who>(?:{_TOOL}|ssh|pyinfra|ansible)(?:(?! against ).)*)"
 FANS = tuple(
     Line(f"{hosts}, s", "fan-out", f"{_TOOLS}, {hosts}") for hosts in ("1 host", "3 hosts", "10 hosts", "50 hosts")
 )
