@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: the commands; `python -m benchmarks supervision`: the monitor. From the checkout."""
+"""`python -m benchmarks`: the commands; with `supervision`, `fleet` or `report` as the first word: see README.md."""
 
 from __future__ import annotations
 
@@ -7,9 +7,17 @@ import sys
 
 def main(words: list[str]) -> int:
     if words[:1] == ["supervision"]:
-        from benchmarks.supervision import run
+        from benchmarks.supervision import run as supervision
 
-        return run.main(words[1:])
+        return supervision.main(words[1:])
+    if words[:1] == ["fleet"]:
+        from benchmarks.fleet import run as fleet
+
+        return fleet.main(words[1:])
+    if words[:1] == ["report"]:
+        from benchmarks.report import page
+
+        return page.main(words[1:])
     from benchmarks import commands
 
     return commands.main(words)

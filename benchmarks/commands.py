@@ -7,19 +7,18 @@ round, so that both sides meet the same weather.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
+import signal
 import statistics
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from benchmarks import machine
 from benchmarks.stage import INV, Stage, free_ports, timed
 
 Run = Callable[[], float]
-_SAID = "How fast the commands are. `supervision` as the first word measures the monitor instead."
+_SAID = "How fast the commands are. As the first word, `supervision` measures the monitor, `fleet` many hosts."
 
 
 @dataclass(frozen=True)
@@ -125,12 +124,18 @@ def show(found: Iterable[Row]) -> None:
         print(f"{row.name:40} {row.low:7.3f} {row.median:7.3f} {row.high:7.3f} {ratio:>6}  {bar}")
 
 
+def _terminated(_number: int, _frame: object) -> None:
+    raise SystemExit(143)
+
+
 def main(words: Sequence[str]) -> int:
     """`python -m benchmarks WORDS`."""
     reading = argparse.ArgumentParser(prog="python -m benchmarks", description=_SAID)
     reading.add_argument("--rounds", type=int, default=9, help="rounds of the short commands (9)")
     reading.add_argument("--json", metavar="FILE", help="write the figures there too")
     given = reading.parse_args(words)
+    signal.signal(signal.SIGTERM, _terminated)
+    before = machine.told()
     with tempfile.TemporaryDirectory(prefix="benchmarks.") as name:
         folder = Path(name)
         ports = free_ports(105)
@@ -147,7 +152,6 @@ def main(words: Sequence[str]) -> int:
             hundred.end()
     show(found)
     if given.json:
-        machine = {"python": platform.python_version(), "system": platform.platform(), "cpus": os.cpu_count()}
         figures = [{**asdict(row), "met": row.met} for row in found]
-        Path(given.json).write_text(json.dumps({"schema": 1, "machine": machine, "rows": figures}, indent=2) + "\n")
+        machine.keep(given.json, before, {"quick": given.rounds < 5, "rows": figures})
     return 0

@@ -28,7 +28,7 @@ class Row:
 
     def cells(self) -> list[str]:
         verdict = "" if self.met is None else "met" if self.met else "MISSED"
-        figures = [_shown(self.low), _shown(self.median), _shown(self.high)]
+        figures = [shown(self.low), shown(self.median), shown(self.high)]
         if self.count == 1:
             figures[0] = figures[2] = ""
         return [self.name, *figures, self.unit, str(self.count or ""), "  ".join(filter(None, (self.bar, verdict)))]
@@ -45,8 +45,13 @@ def row(name: str, unit: str, values: Sequence[float], scale: float = 1.0, **sai
 def held(name: str, unit: str, value: float, most: float, *, strictly: bool = False, note: str = "") -> Row:
     """A single figure and the most it may be (or, `strictly`, must stay below)."""
     met = value < most if strictly else value <= most
-    bar = f"{'<' if strictly else '<='} {_shown(most)}"
+    bar = f"{'<' if strictly else '<='} {shown(most)}"
     return Row(name, unit, 1, value, value, value, bar, met, note)
+
+
+def at_least(name: str, unit: str, value: float, least: float, *, note: str = "") -> Row:
+    """A single figure and the least that it may be."""
+    return Row(name, unit, 1, value, value, value, f">= {shown(least)}", value >= least, note)
 
 
 def wanted(name: str, what: str, met: bool, note: str = "") -> Row:
@@ -54,7 +59,8 @@ def wanted(name: str, what: str, met: bool, note: str = "") -> Row:
     return Row(name, "", 0, None, None, None, what, met, note)
 
 
-def _shown(value: float | None) -> str:
+def shown(value: float | None) -> str:
+    """A figure as people read it; "" for none."""
     if value is None:
         return ""
     if float(value).is_integer():

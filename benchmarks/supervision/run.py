@@ -6,9 +6,6 @@ Knows: the command line, folders, the run's tag. Must not know: what is measured
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import shutil
 import signal
 import sys
@@ -22,12 +19,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from benchmarks import machine
 from benchmarks.supervision import figures, peers, processes
 from benchmarks.supervision.peers.base import Peer, Setting
 from benchmarks.supervision.peers.ours import Ours
-from benchmarks.supervision.workload import Service, build, ports, until_all
-
-_UNDER_REAP = "BENCHMARKS_UNDER_REAP"
+from benchmarks.supervision.workload import Service, build, ports, under_reap, until_all
 
 
 @dataclass
@@ -91,9 +87,9 @@ def main(words: Sequence[str]) -> int:
         print("these measurements need Linux: /proc, and the supervisors that they are made against", file=sys.stderr)
         return 1
     build("svc")
-    _under_reap(words)
+    under_reap(["supervision", *words])
     signal.signal(signal.SIGTERM, _terminated)
-    kinds = _installed(given.peers)
+    kinds, before = _installed(given.peers), machine.told()
     with tempfile.TemporaryDirectory(prefix="benchmarks.") as folder:
         run = Run(kinds, Path(folder), given.quick, given.restarts)
         try:
@@ -101,7 +97,7 @@ def main(words: Sequence[str]) -> int:
         finally:
             processes.sweep(run.tag)
     if given.json:
-        _keep(given.json, run, rows)
+        _keep(given.json, before, run, rows)
     return 2 if any(row.met is False for found in rows.values() for row in found) else 0
 
 
@@ -144,21 +140,13 @@ def _installed(names: str) -> list[type[Peer]]:
     return found
 
 
-def _under_reap(words: Sequence[str]) -> None:
-    """Goes on as a child of reap.c, so that whoever dies without a parent is gone at once."""
-    if _UNDER_REAP not in os.environ:
-        os.environ[_UNDER_REAP] = "1"
-        reap = str(build("reap"))
-        os.execv(reap, [reap, sys.executable, "-m", "benchmarks", "supervision", *words])
-
-
 def _terminated(_number: int, _frame: object) -> None:
     raise SystemExit(143)
 
 
-def _keep(file: str, run: Run, rows: dict[str, list[figures.Row]]) -> None:
-    machine = {"python": platform.python_version(), "system": platform.platform(), "cpus": os.cpu_count()}
-    metrics = {name: figures.document(found) for name, found in rows.items()}
+def _keep(file: str, before: dict[str, Any], run: Run, rows: dict[str, list[figures.Row]]) -> None:
+    from benchmarks.supervision.metrics import ALL
+
+    metrics = {name: {"title": ALL[name].TITLE, "rows": figures.document(found)} for name, found in rows.items()}
     versions = {kind.name: kind.version() for kind in run.peers}
-    said = {"schema": 1, "machine": machine, "versions": versions, "quick": run.quick, "metrics": metrics}
-    Path(file).write_text(json.dumps(said, indent=2) + "\n")
+    machine.keep(file, before, {"versions": versions, "quick": run.quick, "metrics": metrics})

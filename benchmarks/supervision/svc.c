@@ -13,6 +13,10 @@
  *   --spew            writes numbered lines to standard output, one write(2) each, at full speed, until told /quiet
  *   --daemonize       forks and leaves its session (for a supervisor that is no parent)
  *   --pidfile FILE    written once it listens
+ *   --fork N          N children in its process group, each with a child of its own
+ *   --setsid-child    a child in a session of its own
+ *   --keep-port       the children hold the listening socket too, as forked workers do
+ *   --ignore-term     TERM is ignored
  *   --log FILE        standard output and standard error go there
  */
 #define _GNU_SOURCE
@@ -35,6 +39,8 @@
 static volatile sig_atomic_t stopping;
 static atomic_int quiet;
 static volatile long lines, longest, writing; /* the writer's; the last two in nanoseconds */
+
+static int keep_port;
 
 static void on_stop(int number) { (void)number; stopping = 1; }
 
@@ -89,6 +95,29 @@ static void answer(int client, pthread_t *writer) {
     shutdown(client, SHUT_WR);
 }
 
+/* A child with everyday signals, that is told nothing and lives for ten minutes at most. */
+static void linger(int server) {
+    if (!keep_port) close(server);
+    signal(SIGTERM, SIG_DFL), signal(SIGINT, SIG_DFL);
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    sleep(600);
+    _exit(0);
+}
+
+static void spawn(int server, int children, int apart) {
+    for (int i = 0; i < children; i++)
+        if (!fork()) {
+            fork();
+            linger(server);
+        }
+    if (apart && !fork()) {
+        setsid();
+        linger(server);
+    }
+}
+
 static int listening(int port) {
     int yes = 1, server = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     setsockopt(server, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
@@ -99,7 +128,7 @@ static int listening(int port) {
 }
 
 int main(int argc, char **argv) {
-    int port = 0, daemonize = 0, spewing = 0;
+    int port = 0, daemonize = 0, spewing = 0, children = 0, apart = 0, deaf = 0;
     const char *pidfile = NULL, *log = NULL;
     for (int i = 1; i < argc; i++) {
         const char *word = argv[i], *value = i + 1 < argc ? argv[i + 1] : "";
@@ -109,6 +138,10 @@ int main(int argc, char **argv) {
         else if (!strcmp(word, "--log")) log = value, i++;
         else if (!strcmp(word, "--daemonize")) daemonize = 1;
         else if (!strcmp(word, "--spew")) spewing = 1;
+        else if (!strcmp(word, "--fork")) children = atoi(value), i++;
+        else if (!strcmp(word, "--setsid-child")) apart = 1;
+        else if (!strcmp(word, "--keep-port")) keep_port = 1;
+        else if (!strcmp(word, "--ignore-term")) deaf = 1;
         else return fprintf(stderr, "svc: unknown flag %s\n", word), 2;
     }
     if (!port) return fprintf(stderr, "svc: --port is required\n"), 2;
@@ -125,7 +158,7 @@ int main(int argc, char **argv) {
     sigemptyset(&none);
     sigemptyset(&blocked), sigaddset(&blocked, SIGTERM), sigaddset(&blocked, SIGINT);
     sigprocmask(SIG_SETMASK, &blocked, NULL);
-    struct sigaction act = {.sa_handler = on_stop};
+    struct sigaction act = {.sa_handler = deaf ? SIG_IGN : on_stop};
     sigaction(SIGTERM, &act, NULL), sigaction(SIGINT, &act, NULL);
     signal(SIGPIPE, SIG_IGN);
     int server = listening(port);
@@ -134,6 +167,7 @@ int main(int argc, char **argv) {
         if (!file) die(pidfile);
         fprintf(file, "%d\n", (int)getpid()), fclose(file);
     }
+    spawn(server, children, apart);
     pthread_t writer;
     if (spewing && pthread_create(&writer, NULL, spew, NULL)) die("svc: pthread_create");
     struct pollfd ready = {.fd = server, .events = POLLIN};

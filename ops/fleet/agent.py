@@ -201,4 +201,8 @@ def _follow(voice: Voice, ear: Ear, host: Host, origin: here.Origin, request: Re
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stderr.flush()
+    # While the asking end still listens, an ear waits for it with the lock of the standard input, and Python, which
+    # wants that lock for its own way out, aborts instead.
+    os._exit(code)

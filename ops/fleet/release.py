@@ -13,7 +13,6 @@ import functools
 import io
 import os
 import sys
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ from ops.errors import OpsError
 from ops.fleet import groundwork
 
 if TYPE_CHECKING:
+    import zipfile
     from importlib.metadata import Distribution
 
 PROTOCOL = 1
@@ -66,6 +66,8 @@ def requirements() -> dict[str, str]:
 
 def archive(there: Platform) -> bytes:
     """All that a host of that platform needs, as a zip of what site-packages is to hold."""
+    import zipfile  # not on the way to an agent's first word
+
     written = io.BytesIO()
     with zipfile.ZipFile(written, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as made:
         for path in sorted(groundwork.sources(_OURS)):
@@ -81,6 +83,8 @@ def archive(there: Platform) -> bytes:
 
 
 def _add(made: zipfile.ZipFile, name: str, data: bytes) -> None:
+    import zipfile
+
     made.writestr(zipfile.ZipInfo(name, _ONE_DATE), data, zipfile.ZIP_DEFLATED)
 
 
@@ -121,6 +125,8 @@ def _property_list() -> bytes:
 
 
 def _native_files(there: Platform) -> Iterator[tuple[str, bytes]]:
+    import zipfile
+
     found = _installed(_NATIVE)
     if _fits(found, there):
         yield from ((path, data) for path, data in _files(found) if not path.endswith(".pyc"))

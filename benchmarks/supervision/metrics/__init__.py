@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from benchmarks.supervision.metrics import cpu, crash, hung, memory, restarts, rotation, takeover, thousand
+from benchmarks.supervision.metrics import (
+    cpu,
+    crash,
+    death,
+    hung,
+    memory,
+    planned,
+    restarts,
+    rotation,
+    takeover,
+    thousand,
+    tree,
+)
 
 ALL: dict[str, ModuleType] = {
     "crash": crash,
@@ -15,4 +27,7 @@ ALL: dict[str, ModuleType] = {
     "thousand": thousand,
     "takeover": takeover,
     "rotation": rotation,
+    "tree": tree,
+    "planned": planned,
+    "death": death,
 }

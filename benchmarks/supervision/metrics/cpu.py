@@ -1,7 +1,8 @@
 """What a supervisor uses of one core while nothing happens, all of its processes taken together.
 
 All supervisors at once, over the same seconds, for the comparison; for the bar this one alone, as it is installed:
-six others that wake now and then leave it a cold cache each time. This toolkit asks its services on shipped intervals
+six others that wake now and then leave it a cold cache each time. With 1000 services it is measured one at a time, by
+`memory`, which has them up anyway. This toolkit asks its services on shipped intervals
 (the first every 2 s, the others every 10 s), monit all of them every 10 s; the others ask nobody.
 """
 
@@ -26,15 +27,16 @@ def measure(run: Run) -> list[Row]:
     seconds = 15 if run.quick else 60
     for count, most in _MOST.items():
         with run.side_by_side(count) as peers:
-            used = _percent(peers, seconds)
+            used = percent(peers, seconds)
         with run.made(Ours, count) as alone:
-            mine = _percent([alone], seconds)["ours"]
-        rows += [row(f"{name}, {count} services", "%", [percent]) for name, percent in used.items()]
+            mine = percent([alone], seconds)["ours"]
+        rows += [row(f"{name}, {count} services", "%", [share]) for name, share in used.items()]
         bars.append(held(f"ours alone, {count} services", "%", mine, most, strictly=True))
     return [*rows, *bars]
 
 
-def _percent(peers: Sequence[Peer], seconds: float) -> dict[str, float]:
+def percent(peers: Sequence[Peer], seconds: float) -> dict[str, float]:
+    """By name: what each uses of a core over so many seconds, once things have settled."""
     time.sleep(_SETTLED)
     before = {peer.name: processes.cpu(processes.supervisors(peer.tag)) for peer in peers}
     begun = time.perf_counter()

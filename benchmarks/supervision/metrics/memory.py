@@ -1,7 +1,8 @@
 """What a supervisor occupies while its services run: all of its processes, helpers and log writers included.
 
 One supervisor at a time, some seconds after its services answered. `resident` counts a shared page in each process
-that has it, `proportional` shares it out (also with foreign programs that have the same libraries).
+that has it, `proportional` shares it out (also with foreign programs that have the same libraries). With the most
+services their CPU at idle is taken as well, as `cpu` does with fewer: six times a thousand at once would be too many.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import time
 
 from benchmarks.supervision import processes
 from benchmarks.supervision.figures import Row, held, row
+from benchmarks.supervision.metrics import cpu
 from benchmarks.supervision.peers.base import Peer
 from benchmarks.supervision.peers.ours import Ours
 from benchmarks.supervision.run import Run
@@ -34,6 +36,9 @@ def measure(run: Run) -> list[Row]:
                 pids = processes.supervisors(peer.tag)
                 found = processes.memory(pids)
                 apart = _apart(peer, count)
+                if count == max(counts):
+                    used = cpu.percent([peer], 10 if run.quick else 40)[kind.name]
+                    apart.append(row(f"{kind.name}, {count} services alone: CPU at idle", "%", [used]))
             if kind.name == "ours":
                 ours[count] = found.rss
             name = f"{kind.name}, {count} services, {len(pids)} process{'es' * (len(pids) > 1)}"

@@ -24,11 +24,13 @@ class Setting:
     """What a measurement asks of a supervisor, where it differs from what people get. Sizes in bytes, times in seconds.
 
     `rotate`: at which size captured output is rotated; `interval`: between two looks at a service's health, for all
-    services alike; `eager`: restarts follow each other without pauses and without end."""
+    services alike; `eager`: restarts follow each other without pauses and without end; `group`: the whole
+    process group is stopped, where there is a switch for that."""
 
     rotate: int = 0
     interval: float = 0.0
     eager: bool = False
+    group: bool = False
 
 
 class Peer:
@@ -40,6 +42,7 @@ class Peer:
     asks = False  # it asks services for their health by itself
     looks = 0.0  # seconds between its looks, when it notices a death by looking only
     rotates = True  # it rotates captured output by itself
+    groups = False  # it has a switch for stopping the whole process group
     most = 1000  # more services than that it is not given
 
     def __init__(self, folder: Path, tag: str, services: Sequence[Service], setting: Setting) -> None:
@@ -68,6 +71,14 @@ class Peer:
 
     def down_argv(self) -> list[str]:
         """Ends both."""
+        raise NotImplementedError
+
+    def verb_argv(self, verb: str, service: Service) -> list[str]:
+        """`start`, `stop` or `restart` of one service."""
+        raise NotImplementedError
+
+    def main_pid(self) -> int:
+        """The one process whose death is the supervisor's death."""
         raise NotImplementedError
 
     # -- the same for all -----------------------------------------------------------------------------------------
@@ -122,6 +133,16 @@ class Peer:
         os.kill(pid, number)
         until_answer(service.port, within, but=pid)
         return time.perf_counter() - begun
+
+    def kill_main(self) -> None:
+        """SIGKILL to the supervisor's main process, and it is gone."""
+        pid = self.main_pid()
+        if pid not in processes.supervisors(self.tag):
+            raise RuntimeError(f"{self.name}: its main process on record, pid {pid}, is none of this run")
+        os.kill(pid, signal.SIGKILL)
+        if self._child is not None and self._child.pid == pid:
+            self._child.wait(timeout=processes.ENDING)
+        until(lambda: pid not in processes.supervisors(self.tag), processes.ENDING)
 
     def folder(self) -> Path:
         """Where its commands are typed."""

@@ -51,3 +51,9 @@ class Monit(Peer):
 
     def down_argv(self) -> list[str]:
         return [*self.up_argv(), "quit"]
+
+    def verb_argv(self, verb: str, service: Service) -> list[str]:
+        return [*self.up_argv(), verb, service.name]
+
+    def main_pid(self) -> int:
+        return int((self.home / "monit.pid").read_text())

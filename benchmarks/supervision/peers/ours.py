@@ -92,6 +92,12 @@ class Ours(Peer):
     def down_argv(self) -> list[str]:
         return [INV, "stop"]
 
+    def verb_argv(self, verb: str, service: Service) -> list[str]:
+        return [INV, "restart-one", service.name] if verb == "restart" else [INV, verb, "--only", service.name]
+
+    def main_pid(self) -> int:
+        return self.watchers()[0]
+
     def captured(self, service: Service) -> list[Path]:
         return [file for file in (self.state / "logs").glob(f"{service.name}.log*") if file.is_file()]
 

@@ -19,9 +19,15 @@ class _Scanner(Peer):
         """The command that writes the service's log."""
         raise NotImplementedError
 
+    def of(self, service: Service) -> Path:
+        return self.home / "sv" / service.name
+
+    def main_pid(self) -> int:
+        return self._child.pid if self._child else 0
+
     def configure(self) -> None:
         for service in self.services:
-            folder = self.home / "sv" / service.name
+            folder = self.of(service)
             _script(folder / "run", f"exec 2>&1\nexec {shlex.join(service.argv())}")
             _script(folder / "log" / "run", f"exec {self.logger(service)}")
 
@@ -44,6 +50,9 @@ class Runit(_Scanner):
     def down_argv(self) -> list[str]:
         return ["kill", "-HUP", str(self._child.pid)] if self._child else ["true"]
 
+    def verb_argv(self, verb: str, service: Service) -> list[str]:
+        return ["sv", "-w", "30", verb, str(self.of(service))]
+
 
 class S6(_Scanner):
     name = "s6"
@@ -61,6 +70,10 @@ class S6(_Scanner):
 
     def down_argv(self) -> list[str]:
         return ["s6-svscanctl", "-t", str(self.home / "sv")]
+
+    def verb_argv(self, verb: str, service: Service) -> list[str]:
+        how = {"start": ["-wu", "-u"], "stop": ["-wD", "-d"], "restart": ["-wr", "-r"]}[verb]
+        return ["s6-svc", "-T30000", *how, str(self.of(service))]
 
 
 def _script(file: Path, body: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.supervision.peers.base import Peer, first_line
-from benchmarks.supervision.workload import HOME
+from benchmarks.supervision.workload import HOME, Service
 
 _BIN = HOME / "supervisord" / "bin"
 _HEAD = """\
@@ -29,6 +29,7 @@ stdout_logfile={logs}/out.log
 
 class Supervisord(Peer):
     name = "supervisord"
+    groups = True
 
     @classmethod
     def version(cls) -> str | None:
@@ -41,10 +42,21 @@ class Supervisord(Peer):
             text += _SERVICE.format(name=service.name, command=command, logs=self.logs(service))
             if self.setting.rotate:
                 text += f"stdout_logfile_maxbytes={self.setting.rotate}\nstdout_logfile_backups=1000\n"
+            if self.setting.group:
+                text += "stopasgroup=true\nkillasgroup=true\n"
         (self.home / "s.conf").write_text(text)
 
     def up_argv(self) -> list[str]:
         return [str(_BIN / "supervisord"), "-c", str(self.home / "s.conf")]
 
     def down_argv(self) -> list[str]:
-        return [str(_BIN / "supervisorctl"), "-c", str(self.home / "s.conf"), "shutdown"]
+        return self._ctl("shutdown")
+
+    def verb_argv(self, verb: str, service: Service) -> list[str]:
+        return self._ctl(verb, service.name)
+
+    def main_pid(self) -> int:
+        return int((self.home / "supervisord.pid").read_text())
+
+    def _ctl(self, *words: str) -> list[str]:
+        return [str(_BIN / "supervisorctl"), "-c", str(self.home / "s.conf"), *words]
