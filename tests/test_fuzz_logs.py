@@ -11,13 +11,12 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-import time
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
@@ -29,6 +28,7 @@ from ops.host.rotation import rotate, rotate_by_rename
 from tests.fuzzing import examples, fuzz
 
 pytestmark = fuzz
+LOOKS = 200
 KEEP = 1000  # generations: none is dropped before it was read
 
 
@@ -136,7 +136,7 @@ class Followed(RuleBasedStateMachine):
         os.truncate(self.log.path, 0)
         self._look_at_all()
 
-    @precondition(lambda self: not self.copied and self.log.path.exists())
+    @precondition(lambda self: not self.copied and self.log.has_something())
     @rule()
     def delete(self) -> None:
         self._look_at_all()
@@ -149,14 +149,19 @@ class Followed(RuleBasedStateMachine):
         """Whatever comes is what comes next."""
         self.met = self.met or self.log.path.exists()
         seen = self.follower.poll()
-        assert seen == self.log.due[: len(seen)]
+        wrong = [
+            (one[:20], due[:20]) for one, due in zip(seen, [*self.log.due, b"nothing"], strict=False) if one != due
+        ]
+        assert not wrong and len(seen) <= len(self.log.due), f"came, and was due: {wrong[:2]}"
         del self.log.due[: len(seen)]
 
     def _look_at_all(self) -> None:
-        deadline = time.monotonic() + 20
-        while self.log.due:
+        """A look waits for nothing, so their number is the limit."""
+        for _ in range(LOOKS):
+            if not self.log.due:
+                break
             self.look()
-            assert time.monotonic() < deadline, f"never seen: {self.log.due[:3]}"
+        assert not self.log.due, f"never seen: {len(self.log.due)} lines, the first {self.log.due[0][:20]!r}"
         self.look()
 
     def _is_whole_line(self) -> None:
@@ -182,7 +187,10 @@ def standing_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_fuzz_all_that_was_written_is_followed_once_and_in_order(standing_clock: None) -> None:
     run_state_machine_as_test(
-        Followed, settings=settings(max_examples=examples(25), stateful_step_count=25, deadline=None)
+        Followed,
+        settings=settings(
+            max_examples=examples(8), stateful_step_count=15, deadline=None, phases=[Phase.reuse, Phase.generate]
+        ),
     )
 
 
