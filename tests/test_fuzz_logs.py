@@ -11,12 +11,12 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-import time
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
@@ -28,6 +28,7 @@ from ops.host.rotation import rotate, rotate_by_rename
 from tests.fuzzing import examples, fuzz
 
 pytestmark = fuzz
+LOOKS = 200
 KEEP = 1000  # generations: none is dropped before it was read
 
 
@@ -72,8 +73,11 @@ class Log:
 class Followed(RuleBasedStateMachine):
     """One log and one follower."""
 
-    @initialize(there=st.booleans(), before=st.integers(0, 3), known=st.none() | st.integers(0, 3))
-    def begin(self, there: bool, before: int, known: int | None) -> None:
+    @initialize(
+        there=st.booleans(), before=st.integers(0, 3), known=st.none() | st.integers(0, 3), copied=st.booleans()
+    )
+    def begin(self, there: bool, before: int, known: int | None, copied: bool) -> None:
+        self.copied = copied  # a log is rotated by copy and cut, or else by being renamed and deleted; not both
         self.folder = tempfile.TemporaryDirectory()
         self.log = Log(Path(self.folder.name) / "api.log")
         if there:
@@ -103,14 +107,14 @@ class Followed(RuleBasedStateMachine):
     def write_much(self) -> None:
         self.log.lines(40, 15_000)  # more than one look takes
 
-    @precondition(lambda self: self.log.has_something())
+    @precondition(lambda self: self.copied and self.log.has_something())
     @rule()
     def rotate(self) -> None:
         if not self.met:  # a file that came and was rotated before it was ever met is not known to be this log's
             self.look()
         self.log.rotate()
 
-    @precondition(lambda self: self.log.has_something())
+    @precondition(lambda self: not self.copied and self.log.has_something())
     @rule()
     def rotate_by_rename(self) -> None:
         self._look_at_all()  # a renamed file is known by being open, or as a generation
@@ -132,26 +136,32 @@ class Followed(RuleBasedStateMachine):
         os.truncate(self.log.path, 0)
         self._look_at_all()
 
-    @precondition(lambda self: self.log.path.exists())
+    @precondition(lambda self: not self.copied and self.log.has_something())
     @rule()
     def delete(self) -> None:
         self._look_at_all()
         self._is_whole_line()
         self.log.path.unlink()
+        self.met = False
 
     @rule()
     def look(self) -> None:
         """Whatever comes is what comes next."""
         self.met = self.met or self.log.path.exists()
         seen = self.follower.poll()
-        assert seen == self.log.due[: len(seen)]
+        wrong = [
+            (one[:20], due[:20]) for one, due in zip(seen, [*self.log.due, b"nothing"], strict=False) if one != due
+        ]
+        assert not wrong and len(seen) <= len(self.log.due), f"came, and was due: {wrong[:2]}"
         del self.log.due[: len(seen)]
 
     def _look_at_all(self) -> None:
-        deadline = time.monotonic() + 20
-        while self.log.due:
+        """A look waits for nothing, so their number is the limit."""
+        for _ in range(LOOKS):
+            if not self.log.due:
+                break
             self.look()
-            assert time.monotonic() < deadline, f"never seen: {self.log.due[:3]}"
+        assert not self.log.due, f"never seen: {len(self.log.due)} lines, the first {self.log.due[0][:20]!r}"
         self.look()
 
     def _is_whole_line(self) -> None:
@@ -177,7 +187,10 @@ def standing_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_fuzz_all_that_was_written_is_followed_once_and_in_order(standing_clock: None) -> None:
     run_state_machine_as_test(
-        Followed, settings=settings(max_examples=examples(8), stateful_step_count=25, deadline=None)
+        Followed,
+        settings=settings(
+            max_examples=examples(8), stateful_step_count=15, deadline=None, phases=[Phase.reuse, Phase.generate]
+        ),
     )
 
 
@@ -189,8 +202,14 @@ DATA = st.lists(
 ).map(b"".join)
 
 
+# None is longer than LONGEST: where such a one is cut depends on where reading begins.
+LINES = st.lists(
+    st.binary(max_size=20).map(lambda line: line.replace(b"\n", b"")) | st.just(b"z" * LONGEST), max_size=12
+).map(b"\n".join)
+
+
 @settings(max_examples=examples(100))
-@given(data=DATA, count=st.integers(0, 12), whole=st.booleans())
+@given(data=LINES, count=st.integers(0, 12), whole=st.booleans())
 def test_fuzz_the_last_lines_are_the_last_of_all(data: bytes, count: int, whole: bool) -> None:
     with _file(data) as path:
         found, offset = last_lines(path, count, whole=whole)
@@ -213,7 +232,7 @@ def test_fuzz_no_byte_is_lost_between_lines(data: bytes) -> None:
 @given(st.binary(max_size=80) | st.text(max_size=40).map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_fuzz_no_terminal_obeys_a_line(line: bytes) -> None:
     shown = plain(line)
-    assert shown.replace("\t", " ").isprintable() or not any(ord(mark) < 32 or ord(mark) == 127 for mark in shown)
+    assert {unicodedata.category(mark) for mark in shown if mark != "\t"} & {"Cc", "Cf", "Cs", "Zl", "Zp"} == set()
     assert bool(shown) == bool(line)
 
 

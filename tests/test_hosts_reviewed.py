@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -49,7 +50,8 @@ def another_release(fleet: Loopback, host: str) -> Path:
     releases = fleet.toolkit_of(host) / "releases"
     current = fleet.toolkit_of(host) / "current"
     old = releases / "0123456789abcdef"
-    if not old.exists():
+    if os.readlink(current) != "releases/0123456789abcdef":
+        shutil.rmtree(old, ignore_errors=True)
         os.rename(releases / os.readlink(current).removeprefix("releases/"), old)
     current.unlink()
     current.symlink_to("releases/0123456789abcdef")
@@ -216,13 +218,14 @@ def test_ctrl_c_ends_a_bootstrap_that_waits_for_another(fleet: Loopback) -> None
 def _is_at_it(fleet: Loopback) -> bool:
     """Whether the groundwork waits for the lock there."""
     path = str(fleet.toolkit_of("h1") / ".lock")
-    mine = str(os.getpid())
-    for entry in os.scandir("/proc"):
-        if entry.name.isdigit() and entry.name != mine:
-            with contextlib.suppress(OSError):
-                if any(os.readlink(one.path) == path for one in os.scandir(f"{entry.path}/fd")):
-                    return True
-    return False
+    return any(_holds(pid, path) for pid in os.listdir("/proc") if pid.isdigit() and int(pid) != os.getpid())
+
+
+def _holds(pid: str, path: str) -> bool:
+    try:
+        return any(os.readlink(f"/proc/{pid}/fd/{fd}") == path for fd in os.listdir(f"/proc/{pid}/fd"))
+    except OSError:
+        return False
 
 
 def test_what_was_told_before_a_host_was_lost_is_in_the_result(fleet: Loopback) -> None:

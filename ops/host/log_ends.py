@@ -41,7 +41,7 @@ def _from_end(descriptor: int, end: int, count: int, begin: int) -> bytes:
     """The end of the file after the offset `begin`, at least `count` whole lines of it: one newline more is needed,
     where the first began."""
     start, newlines, blocks = end, 0, list[bytes]()
-    most = (max(count, 0) + 1) * LONGEST
+    most = (max(count, 0) + 1) * (LONGEST + 1)  # each with its newline, and the unfinished one
     while start > begin and newlines <= count and end - start < most:
         size = min(_BLOCK, start - begin)
         start -= size
