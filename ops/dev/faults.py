@@ -34,10 +34,10 @@ SOME_FAILED, INTERRUPTED = 1, 130
     help={
         "row": "only these rows: F5 or F5,F13",
         "quick": "only what `inv test` runs of them, too",
-        "workers": "how many run side by side (default: 2; figures are the better for 1)",
+        "workers": "how many run side by side (default: 1, so that no other row is in the way of a figure)",
     },
 )
-def run_faults(c: Context, row: str = "", quick: bool = False, workers: int = 2) -> None:
+def run_faults(c: Context, row: str = "", quick: bool = False, workers: int = 1) -> None:
     """Inject every fault of the matrix; writes docs/faults.md, unless only some rows are asked for.
 
     Exit codes: 0 every row held, 1 nothing could be run, 2 a row failed, 130 interrupted.

@@ -22,13 +22,13 @@ ESTABLISHED = "01"  # as /proc/net/tcp writes it
 
 
 def test_f05_hang(stack: Stack, row: Row) -> None:
-    """A stopped process keeps TERM pending; one of the two would ignore it even so. recon-api is asked as often, and has
-    as long, as in the inventory that is shipped."""
+    """A stopped process keeps TERM pending; one of the two would ignore it even so. recon-api is asked as often, and
+    has as long, as in the inventory that is shipped."""
     sample(stack, "pg-api", "bank-api", "recon-api")
     recon = stack.services["recon-api"]
     recon.update(grace=4, start_time=2)
     recon["health"][0].update(every=2, timeout=2)
-    stack.tiny("deaf", "--deaf", grace=1, start_time=5)
+    stack.tiny("deaf", "--deaf", grace=1, start_time=10)
     watched(stack)
     worst = worst_cases(stack)
     before = {name: root(stack, name) for name in ("recon-api", "deaf")}
