@@ -133,7 +133,7 @@ def test_f31_a_flood_blocks_nobody_the_monitor_stays_small_and_rotation_is_exact
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @on_linux
 def test_f32_a_thousand_rotations_while_it_is_written_lose_and_double_no_line(row: Row, stack: Stack) -> None:
     """By the toolkit's own rotation, under the lock of the service, while a monitor runs and a reader follows."""
@@ -188,7 +188,8 @@ def test_f33_a_removed_public_path_comes_back_and_a_removed_log_is_told_of_until
     one, public = recorded(stack), stack.public / "api.log"
     since = Since()
     public.unlink()
-    row.serving(since.until(lambda: public.is_symlink() and os.readlink(public) == str(log(stack))))
+    back = since.until(lambda: public.is_symlink() and os.readlink(public) == str(log(stack)))
+    row.figure("seconds until the public path is back", back)
     write(stack, 5)
     until(lambda: numbers(public.read_bytes()) == list(range(5)))
 
@@ -221,9 +222,9 @@ def test_f34_readers_that_die_disturb_neither_the_service_nor_the_monitor(row: R
     killed.kill()
     closed.stdout.close()
     assert killed.wait(20) == -signal.SIGKILL and closed.wait(20) in (0, -signal.SIGPIPE)
-    since = Since()
-    row.serving(since.until(lambda: written(stack) > before + 100))
+    assert before < 20_000, "nothing was written when they went"
     until(lambda: written(stack) == 20_000, 60)
+    row.figure("lines lost of 20000", lost(stack))
     assert numbers(content(stack)) == list(range(20_000)) and lost(stack) == 0
     assert recorded(stack) == one and set(stack.watchers()) == watchers
     assert "Traceback" not in closed.stderr.read()
