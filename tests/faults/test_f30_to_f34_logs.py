@@ -207,6 +207,7 @@ def test_f33_a_removed_public_path_comes_back_and_a_removed_log_is_told_of_until
     until(lambda: numbers(public.read_bytes()) == list(range(5)))
 
 
+@pytest.mark.slow
 @on_linux
 def test_f34_readers_that_die_disturb_neither_the_service_nor_the_monitor(row: Row, stack: Stack) -> None:
     pen(stack, log_size="64 MiB")

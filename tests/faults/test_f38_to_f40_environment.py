@@ -35,6 +35,7 @@ def node(stack: Stack, name: str, program: str = "node") -> None:
     stack.add(name, [program, "index.js", "{port}"], health=health, start_timeout=30)
 
 
+@pytest.mark.slow
 @needs_node
 def test_f38_a_boot_starts_what_the_shell_had_and_a_missing_program_is_named(row: Row, stack: Stack) -> None:
     nvm = stack.folder / ".nvm" / "bin"
