@@ -526,6 +526,21 @@ def test_f32_a_log_that_is_rotated_before_anything_was_read(rotated: Rotated, fo
     comes(follower, *lines, *rotated.write(3))
 
 
+def test_f32_while_the_generations_move_up_nobody_has_the_first_number(
+    rotated: Rotated, follower: Follower, log: Path
+) -> None:
+    """Looked at in the middle of the second of two rotations that nobody looked between."""
+    comes(follower, *rotated.write(3))
+    rotated.rotate()
+    comes(follower)
+    lines = rotated.write(2)
+    rotated.rotate()
+    lines += rotated.write(2)
+    for number in (2, 1):
+        Path(f"{log}.{number}").rename(f"{log}.{number + 1}")
+    comes(follower, *lines)
+
+
 def test_a_late_line_in_a_renamed_log_is_all_that_comes_of_it(rotated: Rotated, follower: Follower, log: Path) -> None:
     comes(follower, *rotated.write(3))
     rotated.rename()

@@ -46,16 +46,24 @@ def generations(path: str) -> list[Generation]:
 
 
 def newest_time(path: str) -> int:
-    """The time (mtime in nanoseconds) of NAME.log.1; 0 when there is none."""
-    return _time(f"{path}.1")
+    """The time (mtime in nanoseconds) of the newest generation; 0 when there is none."""
+    info = _newest(path)
+    return info.st_mtime_ns if info else 0
 
 
 def newest_inode(path: str) -> int:
-    """Of NAME.log.1, which changes with each rotation but not when somebody writes to it late; 0 when there is none."""
-    try:
-        return os.stat(f"{path}.1").st_ino
-    except OSError:
-        return 0
+    """Of the newest one, which changes with each rotation but not when somebody writes to it late; 0 when there is
+    none."""
+    info = _newest(path)
+    return info.st_ino if info else 0
+
+
+def _newest(path: str) -> os.stat_result | None:
+    """While `put_first` is under way nobody has the number 1 for a moment: then the newest is number 2."""
+    for number in (1, 2):
+        with contextlib.suppress(OSError):
+            return os.stat(f"{path}.{number}")
+    return None
 
 
 def latest_time(path: str) -> int:

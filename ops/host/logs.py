@@ -280,13 +280,14 @@ class _Tail:
         """What was read last is no longer there: the file was rotated, and its generations are read first; or it was
         truncated by somebody, and a line that was torn by that is given as far as it was read. (A file that was cut
         and has the same bytes at the same place again cannot be told from one that was not.)"""
+        newest = newest_time(self.log) if self.log else 0  # before: one that comes after this look is not passed over
         self._kept = newer(self.log, self._seen) if self.log else []
         self.behind = True
         if self._kept and self._goes_on(self._kept[0]):
             return []
         whole = self._turned and not self._kept  # the line goes on at the beginning of the file
         if not self._kept:
-            self._seen = max(self._seen, newest_time(self.log) if self.log else 0)  # one that cannot be read
+            self._seen = max(self._seen, newest)  # one that cannot be read
         self._offset, self._mark, self._turned = 0, b"", False
         self._first = 0
         if whole:

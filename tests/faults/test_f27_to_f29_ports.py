@@ -37,7 +37,7 @@ def test_f27_either_address_family_is_probed_and_watched_for_strangers(row: Row,
     for other in others.values():
         other.kill()
         other.wait()
-    row.serving(since.until(lambda: all(state(stack, name) == "up" for name in ports)))
+    row.figure("seconds until up once it is freed", since.until(lambda: all(state(stack, n) == "up" for n in ports)))
     assert {name: listening(port) for name, port in ports.items()} == {name: {alone(stack, name).pid} for name in ports}
 
 
@@ -91,6 +91,6 @@ def test_f29_a_listener_of_another_user_is_refused_named_and_never_signalled(row
         since = Since()
         other.kill()
         other.wait()
-        row.serving(since.until(lambda: answerer(stack)))
+        row.figure("seconds until it serves once it is freed", since.until(lambda: answerer(stack)))
         assert process.owner(recorded(stack)["process"]["pid"]) == NOBODY
         stack.ok("stop")

@@ -35,6 +35,7 @@ def node(stack: Stack, name: str, program: str = "node") -> None:
     stack.add(name, [program, "index.js", "{port}"], health=health, start_timeout=30)
 
 
+@pytest.mark.slow
 @needs_node
 def test_f38_a_boot_starts_what_the_shell_had_and_a_missing_program_is_named(row: Row, stack: Stack) -> None:
     nvm = stack.folder / ".nvm" / "bin"
@@ -99,6 +100,7 @@ def test_f39_without_input_or_terminal_services_live_on(row: Row, stack: Stack) 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.skipif(os.geteuid() == 0 and shutil.which("setpriv") is None, reason="needs setpriv (util-linux)")
 def test_f40_out_and_in_again_and_again_the_monitor_is_loaded_and_lives(row: Row) -> None:
     folder = Path(tempfile.mkdtemp(prefix="ops-mac-"))  # pytest's own folders are closed to others

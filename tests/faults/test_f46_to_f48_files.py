@@ -70,6 +70,7 @@ def test_f47_of_an_edit_of_one_service_only_that_one_restarts(row: Row, stack: S
     assert stack.watcher() == monitor and not lines(stack, "alerts", "CRITICAL")
 
 
+@pytest.mark.slow
 def test_f48_damaged_files_are_rebuilt_from_processes_and_ports(row: Row, stack: Stack) -> None:
     for name in ("api", "web"):
         stack.tiny(name)

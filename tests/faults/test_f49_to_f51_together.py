@@ -6,6 +6,8 @@ import signal
 import stat
 from pathlib import Path
 
+import pytest
+
 from ops.host import process
 from tests.faults.row import Row, Since
 from tests.faults.stage import ALL, measured, recovery, sample, well
@@ -78,6 +80,7 @@ def test_f50_when_all_five_die_the_critical_one_comes_first_and_one_alert_is_tol
     assert [restarts(stack, name) for name in ALL] == [1] * 5
 
 
+@pytest.mark.slow
 def test_f51_a_checker_that_breaks_says_nothing_against_the_service(row: Row, stack: Stack) -> None:
     checker = stack.folder / "check-it"
     sample(stack, "pg-api")
