@@ -33,6 +33,7 @@ test; what the shipped inventory comes to is computed by `inv check-inventory`.
 """
 TABLE = ("row", "fault", "what must hold", "result", "noticed", "serving", "figures")
 COMMAND = "./inv dev.faults"
+SOAK_BEGINS = "What follows is written by the command."
 VERDICTS = {"passed": "passed", "failed": "**failed**", "skipped": "not run"}
 
 
@@ -111,7 +112,17 @@ def main(results: str, file: str = "") -> None:
         print(table(found, only_found=True))
         return
     date = datetime.now(timezone.utc).strftime("%Y-%m-%d")
-    Path(file).write_text(document(found, date, machine()), encoding="utf-8")
+    page = document(found, date, machine()) + soak(Path(file).with_name("soak.md"))
+    Path(file).write_text(page, encoding="utf-8")
+
+
+def soak(file: Path) -> str:
+    """What the last soak came to, as its own page has it; "" when none was written."""
+    _, _, said = file.read_text(encoding="utf-8").partition(SOAK_BEGINS) if file.exists() else ("", "", "")
+    if not said.lstrip().startswith("## "):
+        return ""
+    last = said.strip().replace("\n## ", "\n### ").replace("## ", "### ", 1)
+    return f"\n## The soak\n\nRandom faults under load, by `./inv dev.soak`; see [soak.md](soak.md).\n\n{last}\n"
 
 
 if __name__ == "__main__":

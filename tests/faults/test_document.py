@@ -11,9 +11,10 @@ import pytest
 from invoke.exceptions import Exit
 
 from ops.dev import faults
-from tests.faults.document import document, read, table
+from tests.faults.document import SOAK_BEGINS, document, read, soak, table
 from tests.faults.row import Row, number_of
 from tests.faults.rows import ROWS
+from tests.soak.__main__ import HEAD
 from tests.stack import PYTHON
 
 ROOT = Path(__file__).parents[2]
@@ -105,3 +106,17 @@ def test_a_row_that_is_none_is_refused(said: str) -> None:
         faults.rows_of(said)
     assert refused.value.code == 1 and "F5,F13" in str(refused.value)
     assert faults.rows_of("F5, f13,7") == [5, 13, 7]
+
+
+def test_the_page_shows_the_last_soak(tmp_path: Path) -> None:
+    file = tmp_path / "soak.md"
+    assert soak(file) == ""
+    file.write_text(f"# The soak\n\n{SOAK_BEGINS}\n\nNo run is shown here yet.\n")
+    assert soak(file) == ""
+    file.write_text(f"# The soak\n\n{SOAK_BEGINS}\n\n## 2026-01-01: 10.0 minutes, no finding\n\nfigures\n")
+    assert "## The soak" in soak(file)
+    assert "### 2026-01-01: 10.0 minutes, no finding" in soak(file)
+
+
+def test_the_soak_writes_what_the_page_looks_for() -> None:
+    assert SOAK_BEGINS in HEAD
