@@ -144,13 +144,16 @@ def test_each_task_of_a_line_names_its_own_hosts(fleet: Loopback) -> None:
     assert chain.out.count('"healthy": true') == 1
 
 
-def test_two_names_of_one_host_are_told(fleet: Loopback) -> None:
+def test_two_names_of_one_machine_are_told_and_do_not_disturb_each_other(fleet: Loopback) -> None:
     said = yaml.safe_load((fleet.folder / "inventory.yaml").read_text())
     said["all"]["hosts"]["h1b"] = said["all"]["hosts"]["h1"]
     (fleet.folder / "inventory.yaml").write_text(yaml.safe_dump(said, sort_keys=False))
-    done = fleet.inv("health", "--limit", "h1,h1b", "--json")
-    assert done.code == 2
+    fleet.ok("bootstrap", "--limit", "h1,h1b")
+    again = fleet.ok("bootstrap", "--limit", "h1,h1b", "--json")
+    assert [row["changed"] for row in again.document["recap"].values()] == [0, 0]
+    done = fleet.ok("start", "--limit", "h1,h1b", "--only", "api")
     assert "is the same user on the same machine as" in done.err
+    assert len(fleet.running("api")) == 1
 
 
 # -- time ------------------------------------------------------------------------------------------------------------

@@ -22,13 +22,12 @@ from ops.errors import OpsError
 from ops.fleet import frames, groundwork, here, memoir, release
 from ops.fleet.asked import asked, word
 from ops.inventory import sent
-from ops.memory.files import now, write_atomically
+from ops.memory.files import now
 from ops.model import Host, Outcome, fingerprint
 from ops.operations.verbs import Request
 from ops.wire import Garbled, pack
 
 _ALIVE_EVERY = 2.0  # seconds; whoever hears nothing for long enough takes the connection for broken
-INVENTORY = f"inventory{sent.SUFFIX}"
 
 
 def folder() -> str:
@@ -140,7 +139,7 @@ def _answer(voice: Voice, said: dict[str, Any], lines: Iterator[bytes]) -> None:
     sys.argv[:] = [os.path.join(folder(), "inv"), request.task, *request.only]  # what is told to be typed instead
     ear = Ear(lines, what.changes)
     threading.Thread(target=ear.listen, daemon=True).start()
-    origin = here.Origin(os.path.join(folder(), INVENTORY), "")
+    origin = here.Origin(groundwork.part_of(folder(), host.name), "")
     if request.task == "tail":
         _follow(voice, ear, host, origin, request)
     elif what.changes:
@@ -154,22 +153,10 @@ def _change(say: Callable[..., None], ear: Ear, host: Host, origin: here.Origin,
     """The host's part of the inventory is kept first: the monitor reads it there."""
     text = sent.dumps(host)
     try:
-        keep(origin.path, text)
+        groundwork.keep(folder(), host.name, text.decode())
     except OSError as error:  # a full disk keeps nothing from being done (law 7)
         say(note=f"{origin.path} could not be written: {error.strerror}")
     _perform(say, ear, host, here.Origin(origin.path, fingerprint(text)), request)
-
-
-def keep(path: str, text: bytes) -> bool:
-    """Writes the file unless that is what stands there; whether it did."""
-    try:
-        with open(path, "rb") as file:
-            if file.read() == text:
-                return False
-    except FileNotFoundError:
-        pass
-    write_atomically(path, text, fsync=True)
-    return True
 
 
 def _perform(say: Callable[..., None], ear: Ear, host: Host, origin: here.Origin, request: Request) -> None:

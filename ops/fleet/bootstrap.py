@@ -132,6 +132,7 @@ def _ask(
         "release": release.own(),
         "version": __version__,
         "libraries": release.requirements(),
+        "host": host.name,
         "inventory": sent.dumps(host).decode(),
     }
     pythons = _pythons(host)

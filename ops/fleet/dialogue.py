@@ -79,6 +79,7 @@ class Dialogue:
     def __init__(self, host: Host, connection: Connection | None = None) -> None:
         self.host = host
         self._connection = connection
+        self._same_as = ""  # another name of the same user on the same machine
 
     def connection(self, until: float = math.inf) -> Connection:
         """The open one, made when there is none, before the moment `until`. Unreachable when that is not possible."""
@@ -161,21 +162,17 @@ class Dialogue:
         raise Broken(f"its agent ended before it was done ({exchange.complaint or f'exit code {exchange.code}'})")
 
     def _greets(self, hello: Any) -> bool:
-        """Whether the agent is of this very toolkit. OpsError when the machine goes by another name here as well."""
+        """Whether the agent is of this very toolkit."""
         if not isinstance(hello, dict):
             return False
         self._claim(str(hello.get("machine")))
         return hello.get("protocol") == release.PROTOCOL and hello.get("release") == release.own()
 
     def _claim(self, machine: str) -> None:
-        """Two names of one machine and user would each be taken for the other's stand-in."""
+        """Two names of one user on one machine have the same services, and do not stand in for one another."""
         owner = _machines.setdefault(machine, self.host.name)
         if owner != self.host.name:
-            raise OpsError(
-                f"{self.host.name}: is the same user on the same machine as {owner}",
-                wanted="one name in the inventory for each",
-                next=f"remove {self.host.name} or {owner} from the inventory",
-            )
+            self._same_as = owner
 
     def _hear(self, said: dict[str, Any], known: int, heard: _Heard, tell: Tell, lines: Lines) -> int:
         """One thing that was said; how many of the known outcomes are still to be told again."""
@@ -204,7 +201,8 @@ class Dialogue:
     def _whole(self, heard: _Heard) -> Answer:
         """With the hosts' names, and the notes that came before the answer."""
         answer = heard.answer or Answer()
-        notes = tuple(f"{self.host.name}: {self._there(note)}" for note in (*heard.notes, *answer.notes))
+        same = [f"is the same user on the same machine as {self._same_as}"] if self._same_as else []
+        notes = tuple(f"{self.host.name}: {self._there(note)}" for note in (*same, *heard.notes, *answer.notes))
         return replace(answer, outcomes=tuple(heard.outcomes), notes=notes)
 
     def bootstrap(self, request: Request, tell: Tell) -> Answer:

@@ -6,7 +6,8 @@ this package, services.
     ~/.local/share/settlepaisa-ops/STACK/
         releases/FINGERPRINT/    a venv with the toolkit and its libraries; made under another name, then renamed
         current                  a link to the release in use, replaced atomically
-        inventory.json           this host's part of the inventory
+        hosts/NAME.json          a host's part of the inventory, by the name that it has there
+        inventory.json           a link to it; to the one sent last, where a machine has several names
         inv                      the commands, for whoever works on that host
         requests/                what was answered to requests whose connection broke
 
@@ -36,7 +37,7 @@ _CHECK = "import ops.fleet.agent, ops.commands, psutil, h11, requests, tabulate"
 _INV = """#!/bin/sh
 # The commands, for whoever works on this host. Written by `inv bootstrap`.
 here=$(cd -P -- "$(dirname -- "$0")" && pwd) || exit 1
-OPS_INVENTORY=${OPS_INVENTORY:-$here/inventory.json}
+OPS_INVENTORY=${OPS_INVENTORY:-$here/$(readlink "$here/inventory.json")} # by the name that the monitor has it by
 export OPS_INVENTORY
 release=$(cd -P -- "$here/current" && pwd) || exit 1 # not by the link: it may be replaced while this runs
 exec "$release/bin/python" -I -c 'from ops.commands import main; main()' "$@"
@@ -128,10 +129,39 @@ def is_there(base: str, said: dict[str, Any]) -> bool:
     return runs and bool(kept.get("libraries") == said["libraries"])
 
 
+def part_of(base: str, host: str) -> str:
+    """The file of a host's part of the inventory."""
+    name = "".join(one if one.isalnum() or one in "._-" else "_" for one in host)
+    return os.path.join(base, "hosts", f"{name}.json")
+
+
+def keep(base: str, host: str, text: str) -> bool:
+    """Keeps a host's part of the inventory; whether that changed anything."""
+    path = part_of(base, host)
+    link = os.path.join(base, "inventory.json")
+    try:
+        with open(path, encoding="utf-8") as file:
+            if file.read() == text and os.path.lexists(link):
+                return False
+    except (OSError, ValueError):
+        pass
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    write(path, text, 0o600)
+    point(link, os.path.relpath(path, base))
+    return True
+
+
+def point(link: str, target: str) -> None:
+    """Has a link lead elsewhere, in one step."""
+    fresh = os.path.join(os.path.dirname(link), f".{os.path.basename(link)}.{os.getpid()}")
+    os.symlink(target, fresh)
+    os.replace(fresh, link)
+
+
 def is_promised(base: str, said: dict[str, Any]) -> bool:
     """Whether the host's part of the inventory is what stands there."""
     try:
-        with open(os.path.join(base, "inventory.json"), encoding="utf-8") as file:
+        with open(part_of(base, said["host"]), encoding="utf-8") as file:
             return file.read() == str(said["inventory"])
     except (OSError, ValueError):
         return False
@@ -172,8 +202,7 @@ def install(said: dict[str, Any], archive: bytes) -> dict[str, Any]:
         if not is_whole(base, said):
             put(base, said, archive)
         use(base, said["release"])
-        if not is_promised(base, said):
-            write(os.path.join(base, "inventory.json"), said["inventory"], 0o600)
+        keep(base, said["host"], said["inventory"])
     return {}
 
 
@@ -234,7 +263,7 @@ def is_taken(lock: Any) -> bool:
 def sweep(base: str) -> None:
     import shutil
 
-    for folder, begin in ((base, ".current."), (os.path.join(base, "releases"), ".")):
+    for folder, begin in ((base, ".current."), (base, ".inventory.json."), (os.path.join(base, "releases"), ".")):
         for name in os.listdir(folder):
             path = os.path.join(folder, name)
             if name.startswith(begin) and os.path.islink(path):
@@ -296,9 +325,7 @@ def attempt(release: str) -> None:
 def use(base: str, release: str) -> None:
     """What is started at boot, and whoever types `inv` there, goes by this release from now on."""
     if current(base) != release:
-        link = os.path.join(base, f".current.{os.getpid()}")
-        os.symlink(os.path.join("releases", release), link)
-        os.replace(link, os.path.join(base, "current"))
+        point(os.path.join(base, "current"), os.path.join("releases", release))
     write(os.path.join(base, "inv"), _INV, 0o755)
 
 
