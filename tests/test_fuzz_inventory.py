@@ -27,7 +27,7 @@ SHIPPED = {
     name: yaml.safe_load((ROOT / name).read_text()) for name in ("inventory.yaml", "examples/node/inventory.yaml")
 }
 MOST = 5.0  # seconds of this process; the shipped file takes some milliseconds
-RUNS = settings(max_examples=examples(150), deadline=None, suppress_health_check=list(HealthCheck))
+RUNS = settings(max_examples=examples(50), deadline=None, suppress_health_check=list(HealthCheck))
 
 ODD = st.sampled_from(
     [
@@ -100,7 +100,7 @@ def test_fuzz_a_shipped_inventory_with_something_else_in_it(name: str, times: in
 
 def _is_usable(host: Host) -> None:
     for service in host.services:
-        assert all(service.argv("python"))
+        assert service.argv("python")[0]
         assert service.definition()
         worst = service.worst_case()
         assert worst is None or 0 <= worst < float("inf")

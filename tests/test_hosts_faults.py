@@ -215,7 +215,7 @@ def _lives(pid: int | None) -> bool:
 
 
 def test_f42_a_host_that_is_gone_in_the_middle_finishes_and_the_next_run_changes_nothing(fleet: Loopback) -> None:
-    child = fleet.popen("start", "--limit", "h1", "--json")
+    child = fleet.popen("start", "--limit", "h1", "--timeout", "12", "--json")
     until(lambda: fleet.running("slow"))
     fleet.hosts["h1"].process.kill()  # the listener: nobody can come again
     fleet.hosts["h1"].process.wait(10)

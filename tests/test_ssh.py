@@ -223,7 +223,7 @@ def test_another_config_file(client: Client) -> None:
         route(host("web", ansible_ssh_common_args="-F /no/such"))
 
 
-@pytest.mark.parametrize("words", ["-o ForwardAgent=yes", "-A", "-R 1:2:3", "--help", "-o NoSuch=1", "-D 1080"])
+@pytest.mark.parametrize("words", ["-R 1:2:3", "--help", "-o NoSuch=1", "-D 1080", "-L 1:2:3", "-o RemoteCommand=true"])
 def test_what_is_not_followed_is_named(client: Client, words: str) -> None:
     with pytest.raises(InventoryError) as caught:
         route(host("web", ansible_ssh_common_args=f"-q {words}"))

@@ -9,6 +9,7 @@ again what was said to whoever asks with the same id.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import math
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from ops.fleet.remote import Connection
 
 _PAUSES = (0.0, 0.5, 1.0, 2.0)  # seconds before a broken connection is made again
-_ASKED_AGAIN = 40.0  # seconds for which the answer to what changes something is asked for
+_ASKED_AGAIN = 30.0  # seconds for which the answer to what changes something is asked for
 _LOOKED_AGAIN = 5.0  # the same of who only looks
 _MARGIN = 1.0  # seconds that an agent has beyond --timeout to say so
 # Where the home can take nothing, the release may have been put into memory, in a folder of this user alone.
@@ -107,7 +108,7 @@ class Dialogue:
                 "host": pack(sent.stripped(self.host)),
             }
         )
-        until = min(tell.until, time.monotonic() + (_ASKED_AGAIN if changes else _LOOKED_AGAIN))
+        begun = time.monotonic()
         broke: Broken | None = None
         for pause in itertools.chain(_PAUSES, itertools.repeat(_PAUSES[-1])):
             try:
@@ -122,7 +123,9 @@ class Dialogue:
             except Broken as error:
                 broke = error
                 self.close()
-            tries_on = request.task != "tail" and (changes or not broke.silent)
+            begins = changes and heard.greeted  # it may be carried out there: how it went is worth asking for
+            until = min(tell.until, begun + (_ASKED_AGAIN if begins else _LOOKED_AGAIN))
+            tries_on = request.task != "tail" and (begins or not broke.silent)
             if not tries_on or time.monotonic() + pause > until or tell.cancelled.wait(pause):
                 raise self._lost(broke, heard, tell.cancelled, request) from broke
         raise AssertionError("there is always another pause")
@@ -143,7 +146,8 @@ class Dialogue:
         exchange = Exchange(self.connection(tell.until), self._command(token), token, min(SILENCE, left + _MARGIN))
         known = len(heard.outcomes)  # told already, over a connection that broke
         try:
-            exchange.send(json.dumps({**heard.message, "token": token}).encode() + b"\n")
+            with contextlib.suppress(Broken):  # it may have ended at once, and said why
+                exchange.send(json.dumps({**heard.message, "token": token}).encode() + b"\n")
             for said in exchange.said(tell.cancelled):
                 if "absent" in said:
                     return self._absent(str(said["absent"]))
