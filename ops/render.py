@@ -35,7 +35,7 @@ def outcome_lines(outcome: Outcome, width: int, host_width: int = 0) -> list[str
     """An outcome as people read it: one line, and more only for what went wrong. Among several hosts, each line begins
     with its own."""
     way = outcome.before if outcome.before == outcome.after else f"{outcome.before} -> {outcome.after}"
-    state = coloured(f"{outcome.state:<8}", _OUTCOME_COLOURS[outcome.state])
+    state = coloured(f"{outcome.state:<{11 if host_width else 8}}", _OUTCOME_COLOURS[outcome.state])
     head = f"{outcome.service:<{width}}  {state}  {way:<16}  {outcome.detail}".rstrip()
     lines = [head, *(f"{'':<{width}}    {line}" for line in outcome.more)]
     return [f"{outcome.host:<{host_width}}  {line}" for line in lines] if host_width else lines

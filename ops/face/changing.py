@@ -89,8 +89,9 @@ class _Shown:
         self._hosts = [host.name for host in selection.hosts]
         self._named = selection.named
         names = [service.name for host in selection.hosts for service in host.services]
-        self._width = max(map(len, names), default=8)
         self._host_width = 0 if selection.alone else max(map(len, self._hosts))
+        names += ["inventory"] if self._host_width else []  # what else an outcome of a host may be about
+        self._width = max(map(len, names), default=8)
         self._progress = Progress(time.monotonic)
         self._lock = threading.Lock()
         self._seen: list[Outcome] = []
