@@ -249,6 +249,7 @@ def test_the_monitor_and_the_report_of_a_host(fleet: Loopback) -> None:
         until(lambda: fleet.inv("health", "--limit", "h1").code == 0)
         (host,) = fleet.ok("report", "--limit", "h1", "--since", "1h", "--json").document["hosts"].values()
         assert {one["name"]: one["restarts"] for one in host["services"]} == {"api": 1, "web": 0}
+        assert fleet.ok("report", "--limit", "h1,h2").out.startswith("2 hosts: targets ")
     finally:
         fleet.ok("monitor-stop", "--limit", "h1")
     assert fleet.watchers() == []

@@ -61,13 +61,24 @@ def _value(kpi: Kpi) -> dict[str, Any]:
 
 
 def lines(found: Found) -> list[str]:
-    """Of each host, one below the other, with its name when there are several."""
-    shown: list[str] = []
+    """Of each host, one below the other; of several first where the targets were met, and each with its name."""
+    shown = [_whole(found)] if len(found) > 1 else []
     for name, one in found.items():
         shown += [""] if shown else []
         shown += [f"{name}:"] if len(found) > 1 and not isinstance(one, str) else []
         shown += [coloured(f"{name}: {one}", "red")] if isinstance(one, str) else lines_of(one)
     return shown
+
+
+def _whole(found: Found) -> str:
+    """Of several hosts: which of them missed a target, and of which nothing is known."""
+    known = {name: one for name, one in found.items() if not isinstance(one, str)}
+    pairs = {name: zip(one.kpis, one.budgets, strict=True) for name, one in known.items()}
+    missed = [name for name, each in pairs.items() if any(_misses(kpi, budget) for kpi, budget in each)]
+    told = f"NOT met on {', '.join(missed)}" if missed else f"met on {len(known)}, as far as watched"
+    silent = [name for name in found if name not in known]
+    told += f"; no answer from {', '.join(silent)}" if silent else ""
+    return coloured(f"{len(found)} hosts: targets {told}", "red" if missed or silent else "green")
 
 
 def lines_of(report: WindowReport) -> list[str]:
