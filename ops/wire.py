@@ -52,7 +52,7 @@ def unpack(kind: type[T], said: Any) -> T:
 
 def _made(kind: Any, said: Any, where: str) -> Any:
     if kind is Any:
-        return said
+        return _anything(said, where)
     if is_dataclass(kind):
         return _noun(kind, said, where)
     origin = typing.get_origin(kind)
@@ -83,6 +83,14 @@ def _scalar(kind: Any, said: Any, where: str) -> Any:
         raise Garbled(f"{where}: {type(said).__name__} instead of {kind.__name__}")
     if kind is float and not -sys.float_info.max <= said <= sys.float_info.max:
         raise Garbled(f"{where}: a number that is none")  # Python's JSON knows Infinity, NaN and integers of any size
+    return said
+
+
+def _anything(said: Any, where: str) -> Any:
+    if isinstance(said, float):
+        return _scalar(float, said, where)
+    for one in said.values() if isinstance(said, dict) else said if isinstance(said, list) else ():
+        _anything(one, where)
     return said
 
 

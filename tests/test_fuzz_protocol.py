@@ -47,7 +47,7 @@ def chunks(data: bytes, cuts: Sequence[int]) -> Iterator[bytes]:
         yield data[begin:end]
 
 
-@settings(max_examples=examples(200))
+@settings(max_examples=examples(66))
 @given(st.lists(st.tuples(NOISE, SAID), max_size=6), NOISE, st.lists(st.integers(0, 10_000), max_size=30))
 def test_fuzz_what_was_said_is_heard_through_any_noise_in_any_chunks(
     said: list[tuple[bytes, dict[str, Any]]], last: bytes, cuts: list[int]
@@ -58,7 +58,7 @@ def test_fuzz_what_was_said_is_heard_through_any_noise_in_any_chunks(
     assert heard == [one for _, one in said]
 
 
-@settings(max_examples=examples(200))
+@settings(max_examples=examples(66))
 @given(st.lists(st.binary(max_size=80) | st.just(TOKEN.encode() + b" ") | st.just(b"\n"), max_size=20))
 @example([TOKEN.encode() + b" " + b"[" * 100_000 + b"\n"])
 def test_fuzz_anything_is_heard_or_is_noise(parts: list[bytes]) -> None:
@@ -114,19 +114,19 @@ KINDS = (Probe, Service, Stack, Host, Outcome, Request, Process, Reading, here.A
 ODD = st.sampled_from([10**400, -(10**400), 1e999, -1e999, math.nan, "x" * 100, [], {}, None, True, 0, -1, ""])
 
 
-@settings(max_examples=examples(300), suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(100), suppress_health_check=list(HealthCheck))
 @given(NOUNS)
 def test_fuzz_nouns_come_back_as_they_went(noun: Any) -> None:
     assert unpack(type(noun), json.loads(json.dumps(pack(noun)))) == noun
 
 
-@settings(max_examples=examples(200))
+@settings(max_examples=examples(66))
 @given(st.sampled_from(KINDS), JSON)
 def test_fuzz_garbage_instead_of_a_noun_is_garbled(kind: type, said: Any) -> None:
     _noun_or_garbled(kind, said)
 
 
-@settings(max_examples=examples(400), suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(133), suppress_health_check=list(HealthCheck))
 @given(NOUNS, st.data())
 def test_fuzz_a_noun_with_something_else_in_it_is_garbled_or_whole(noun: Any, data: st.DataObject) -> None:
     _noun_or_garbled(type(noun), mutated(json.loads(json.dumps(pack(noun))), data))
