@@ -1,7 +1,7 @@
 """One request to one host: the agent there is greeted, brought up to date if need be, asked, and asked again for the
 answer when the connection broke on the way.
 
-Knows: what both ends say, which release each has. Must not know: SSH, what a verb does, other hosts.
+Knows: what both ends say, which release each has. Must not know: sockets, what a verb does, other hosts.
 
 A request that changes things is never repeated: it has an id, under which the agent carries it out once, and tells
 again what was said to whoever asks with the same id.

@@ -1,6 +1,7 @@
 """Reach: which hosts a request goes to, in which order, and their answers collected.
 
-Knows: hosts, batches, that an operation runs on the machine it acts on. Must not know: what a verb does, SSH.
+Knows: hosts, batches, that an operation runs on the machine it acts on. Must not know: what a verb does, how
+a host is reached.
 
 A host that cannot be reached, or where something is wrong, is an answer like any other: the others go on.
 """
