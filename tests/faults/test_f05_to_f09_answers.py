@@ -101,7 +101,8 @@ def test_f07_wrong_answer(stack: Stack, row: Row) -> None:
         assert told(stack, name, "unhealthy") and why in told(stack, name, "unhealthy")[0]
         assert restarts(stack, name) == 1
     until(lambda: all(state(stack, name) == "up" for name in faults), PATIENCE)
-    assert not lines(stack, "alerts", "CRITICAL")
+    # That three were ill within seconds of one another is told; that one could not be healed is not.
+    assert [one for one in lines(stack, "alerts", "CRITICAL") if "failed at once" not in one] == []
 
 
 def wrong(stack: Stack, name: str, fault: str) -> None:
