@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ops.fleet import here
-from ops.inventory import sent, values
+from ops.inventory import sent
+from ops.inventory.names import LABEL, NAME
 from ops.model import Host
 from ops.operations.verbs import VERBS, Request
 from ops.wire import Garbled, unpack
@@ -88,9 +89,9 @@ _OPTIONS: dict[str, dict[str, Callable[[Any], bool]]] = {
 def _check_host(host: Host) -> None:
     """Its names become names of files, its root a folder."""
     for name in (host.stack.name, *(service.name for service in host.services)):
-        if not values.NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             raise Garbled(f"Host: {name[:40]!r} is no name of a stack or service")
-    if not values.LABEL.fullmatch(host.stack.label):
+    if not LABEL.fullmatch(host.stack.label):
         raise Garbled(f"Host.stack.label: {host.stack.label[:40]!r} is no label")
     try:
         sent.at_home(host)

@@ -18,14 +18,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ops.errors import OpsError
-from ops.host import initsystem
+from ops.host import boot_files, initsystem
 from ops.host.initsystem import Job, Said, Standing
 
 _TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 # In a checkout at its top; where the package is installed, among what it shares.
 _TEMPLATES = (os.path.join(_TOP, "launchd"), os.path.join(sys.prefix, "share", "settlepaisa-ops", "launchd"))
 _TEMPLATE = "servicemonitor.plist"
-_DAEMONS = "/Library/LaunchDaemons"
 _RUNBOOKS = "com.settlepaisa.servicemonitor"  # the label whose output is where the runbook has it
 _EXTRA = 15.0  # seconds beyond ExitTimeOut that a label may take to be free again
 _AGAIN = 0.25  # seconds between two attempts
@@ -123,8 +122,7 @@ class Launchd:
     @property
     def path(self) -> str:
         """Where its property list lies."""
-        folder = _DAEMONS if self.system else os.path.expanduser("~/Library/LaunchAgents")
-        return os.path.join(folder, f"{self.label}.plist")
+        return boot_files.property_list(self.label, system=self.system)
 
     @property
     def words(self) -> str:

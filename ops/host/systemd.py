@@ -17,11 +17,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ops.errors import OpsError
-from ops.host import initsystem
+from ops.host import boot_files, initsystem
 from ops.host.initsystem import Job, Said, Standing
 
 _RUNS = "/run/systemd/system"  # sd_booted(3)
-_SYSTEM_UNITS = "/etc/systemd/system"
 _SHOWN = ("LoadState", "ActiveState", "SubState", "UnitFileState", "MainPID", "NeedDaemonReload", "Result")
 _PATIENCE = 10.0  # seconds for one call; one whose manager hangs must hold up no emergency
 _BUS_WITHIN = 10.0  # seconds after which a user's manager that was just asked for is there
@@ -125,8 +124,7 @@ class Systemd:
     @property
     def path(self) -> str:
         """Where its unit file lies."""
-        folder = _SYSTEM_UNITS if self.system else os.path.join(_home(), ".config", "systemd", "user")
-        return os.path.join(folder, self.unit)
+        return boot_files.unit(self.label, system=self.system)
 
     @property
     def unit(self) -> str:
@@ -269,8 +267,3 @@ def _runtime() -> str:
 @functools.cache
 def _user() -> str:
     return pwd.getpwuid(os.geteuid()).pw_name
-
-
-def _home() -> str:
-    """Of the account, not of this shell: the user's manager knows no other."""
-    return pwd.getpwuid(os.geteuid()).pw_dir

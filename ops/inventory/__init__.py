@@ -11,6 +11,18 @@ pattern names; `sent` is the file of a host that others reach.
 
 from __future__ import annotations
 
-from ops.inventory.place import load, loads, locate
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ops.inventory.place import load, loads, locate
 
 __all__ = ["load", "loads", "locate"]
+
+
+def __getattr__(name: str) -> Any:
+    """Read when first asked for: a host that is reached by others is sent its part, and finds no file."""
+    if name not in __all__:
+        raise AttributeError(name)
+    from ops.inventory import place
+
+    return getattr(place, name)

@@ -10,11 +10,14 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ops.errors import InventoryError
 from ops.model import Host, Inventory, fingerprint
 from ops.wire import Garbled, pack, unpack
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SUFFIX = ".json"
 _SCHEMA = 1

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ops.inventory import values
+from ops.inventory.names import LABEL, NAME
 from ops.inventory.nodes import Spot
 from ops.inventory.probes import read_probe
 from ops.inventory.values import Reader
@@ -51,7 +52,7 @@ def read_service(name: str, spot: Spot, defaults: Mapping[str, Any]) -> Service:
     """The service at that place. What is wrong with it is told, and is at its default in what comes back."""
     if name in RESERVED:
         spot.complain("another name", f"the name {name}, which `tail` gives another meaning")
-    elif not values.NAME.fullmatch(name):
+    elif not NAME.fullmatch(name):
         spot.complain(NAMES, f"the name {name[:80]!r}")
     found: dict[str, Any] = {"command": (), **defaults}
     for key, field in spot.entries("a mapping with at least a command"):
@@ -118,12 +119,12 @@ DEFAULTS: dict[str, Reader] = {
 STACK = frozenset({"name", "label", "monitor", "alerts_log", "alert_command", "log_size", "log_keep"})
 
 OPS: dict[str, Reader] = {
-    "name": values.matching(values.NAME, NAMES),
+    "name": values.matching(NAME, NAMES),
     **DEFAULTS,
     "monitor": values.boolean,
     "alerts_log": values.text,
     "alert_command": values.argv,
-    "label": values.matching(values.LABEL, "letters, digits and . _ -, at most 128"),
+    "label": values.matching(LABEL, "letters, digits and . _ -, at most 128"),
 }
 
 SERVICE: dict[str, Reader] = {

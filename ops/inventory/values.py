@@ -20,8 +20,6 @@ from ops.inventory.nodes import Refused, Spot
 T = TypeVar("T")
 Reader = Callable[[Spot], Any]
 
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-LABEL = re.compile(r"[A-Za-z0-9._-]{1,128}")
 LONGEST_WAIT = 1_000_000  # seconds; poll() takes milliseconds in 31 bits
 LARGEST_SIZE = 2**50
 

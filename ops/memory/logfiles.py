@@ -23,7 +23,6 @@ import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import PurePath
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _SAME_SECOND = 100  # names tried for files put aside within one second
@@ -214,11 +213,19 @@ def _folder_fault(path: str) -> str | None:
     return None if writable else f"{folder} is not writable"
 
 
+def _steps(folder: str) -> list[str]:
+    """The folders on the way to it, the root first, and itself."""
+    steps = [folder]
+    while (above := os.path.dirname(steps[0])) != steps[0]:
+        steps.insert(0, above)
+    return steps
+
+
 def _stranger_on_the_way(folder: str) -> str | None:
     """Another user's symlink among the folders would make us work in a folder of that user's choice:
     O_NOFOLLOW and the like only guard the last name of a path. Links of root (macOS: /tmp) are the
     system's."""
-    for step in (*reversed(PurePath(folder).parents), folder):
+    for step in _steps(folder):
         info = _lstat(str(step))
         if info and stat.S_ISLNK(info.st_mode) and info.st_uid not in (0, os.geteuid()):
             return f"{step} is {_owner(info.st_uid)}'s symlink: left alone"

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ops.host import boot_files
 from ops.memory.files import now
 from ops.memory.state import Wish
 from ops.model import Reading, Service, ServiceState, Wanted
@@ -88,6 +89,8 @@ def status(site: Site, only: Sequence[str] = ()) -> HostReport:
 
 def with_boot(site: Site, monitor: MonitorReport) -> MonitorReport:
     """With what starts it at boot, by the files that are there: nobody is asked."""
+    if not boot_files.any_of(site.host.stack.label):
+        return monitor
     from ops.operations import keepers
 
     keeper = keepers.installed(site.host)
