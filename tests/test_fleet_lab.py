@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.fleet import CLIENT, Fleet, obstacle
@@ -23,6 +26,7 @@ class Traces:
 
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
+        self.until = math.inf  # the number of a namespace that is gone may be that of another test's by now
         self.namespaces = {f"net:[{os.stat(f'/run/netns/{fleet.name}').st_ino}]"}
         for host in fleet:
             leader = (host.folder / "leader").read_text().strip()
@@ -41,9 +45,11 @@ class Traces:
 
     def _belongs(self, pid: str) -> bool:
         try:
-            inside = self.fleet.name in Path(f"/proc/{pid}/cgroup").read_text()
-            return inside or os.readlink(f"/proc/{pid}/ns/net") in self.namespaces
-        except OSError:  # it has ended, or is one that not even root may look at
+            if self.fleet.name in Path(f"/proc/{pid}/cgroup").read_text():
+                return True
+            born = psutil.Process(int(pid)).create_time()
+            return born < self.until and os.readlink(f"/proc/{pid}/ns/net") in self.namespaces
+        except (OSError, psutil.Error):  # it has ended, or is one that not even root may look at
             return False
 
 
@@ -61,6 +67,7 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
     with Fleet(tmp_path, 3) as made:
         traces = Traces(made)
         yield made
+        traces.until = time.time()
     assert traces.seen() == {} and links() == before
 
 
@@ -116,6 +123,7 @@ def test_nothing_is_left_of_a_fleet_whose_test_fails_in_the_middle(tmp_path: Pat
             assert set(traces[0].seen()) == KINDS
             fleet["h1"].power_off()
             fleet["h2"].drop_packets()
+            traces[0].until = time.time()
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
