@@ -10,6 +10,8 @@ fleet.inv("health", "--limit", "h1", "--json").document
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +101,19 @@ class Loopback(Stack):
             self.hosts.down()
         finally:
             super().end()
+
+
+@contextmanager
+def made_ready(folder: Path, define: Callable[[Loopback], None]) -> Iterator[Loopback]:
+    """Three hosts with the toolkit and the services that `define` gives them; all of it ended afterwards."""
+    made = Loopback(folder, 3)
+    try:
+        define(made)
+        made.write()
+        made.ok("bootstrap", "--limit", "h*")
+        yield made
+    finally:
+        made.end()
 
 
 def _is_agent(one: psutil.Process, home: str) -> bool:

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from ops.host import process
-from tests.loopback import Loopback, states
+from tests.loopback import Loopback, made_ready, states
 from tests.sshd import obstacle
 from tests.waiting import until
 
@@ -28,16 +28,14 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loopback]:
     """Three hosts with the toolkit, two services each, one critical; nothing runs. For tests that leave it so."""
-    made = Loopback(tmp_path_factory.mktemp("ready"), 3)
-    try:
+
+    def define(made: Loopback) -> None:
         made.tiny_everywhere("api", critical=True)
         made.tiny_everywhere("web")
         made.groups = {"pair": {"hosts": {"h1": None, "h2": None}}}
-        made.write()
-        made.ok("bootstrap", "--limit", "h*")
+
+    with made_ready(tmp_path_factory.mktemp("ready"), define) as made:
         yield made
-    finally:
-        made.end()
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from ops.host import process
 from ops.inventory import sent
 from ops.operations.verbs import Request
 from ops.wire import pack
-from tests.loopback import Loopback, states
+from tests.loopback import Loopback, made_ready, states
 from tests.sshd import Mute, obstacle
 from tests.waiting import until
 
@@ -31,17 +31,15 @@ pytestmark = [pytest.mark.skipif(bool(obstacle()), reason=obstacle()), pytest.ma
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loopback]:
     """Three hosts with the toolkit and a service each."""
-    made = Loopback(tmp_path_factory.mktemp("ready"), 3)
-    try:
+
+    def define(made: Loopback) -> None:
         made.tiny_everywhere("api", critical=True)
         made.tiny_everywhere("slow", start_timeout=20)
         for services in made.there.values():
             services["slow"]["command"].append("--after=1.5")
-        made.write()
-        made.ok("bootstrap", "--limit", "h*")
+
+    with made_ready(tmp_path_factory.mktemp("ready"), define) as made:
         yield made
-    finally:
-        made.end()
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.loopback import Loopback, states
+from tests.loopback import Loopback, made_ready, states
 from tests.sshd import obstacle
 from tests.waiting import until
 
@@ -26,16 +26,14 @@ pytestmark = [pytest.mark.skipif(bool(obstacle()), reason=obstacle()), pytest.ma
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loopback]:
     """Three hosts with the toolkit and a critical service; only h1 has `web`."""
-    made = Loopback(tmp_path_factory.mktemp("ready"), 3)
-    try:
+
+    def define(made: Loopback) -> None:
         made.tiny_everywhere("api", critical=True)
         made.tiny_on("h1", "web")
         made.groups = {"eu": {"hosts": {"h1": None, "h2": None}}}
-        made.write()
-        made.ok("bootstrap", "--limit", "h*")
+
+    with made_ready(tmp_path_factory.mktemp("ready"), define) as made:
         yield made
-    finally:
-        made.end()
 
 
 @pytest.fixture

@@ -8,14 +8,14 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ops.fleet import remote, ssh_text
+from ops.fleet import ssh_text
 from ops.fleet.remote import Unreachable, close, connect, for_fab
 from ops.fleet.ssh import Route, route
 from tests.sshd import USER, Deaf, Mute, SshHosts, Talker, agent, make_key, obstacle, public
@@ -380,28 +380,13 @@ def test_an_agent_with_more_keys_than_a_host_listens_to(hosts: SshHosts, monkeyp
         assert opened(route(host("x", **hosts.variables("h1")))) == str(hosts["h1"].home)  # the named one comes first
 
 
-def test_a_host_that_freezes_while_logging_in(hosts: SshHosts, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "LOGIN", 1.0)
-    way = route(host("h1"))
-    order = freezing_at_login(hosts, monkeypatch)
-    told = refusal(way, 5)
-    order()
-    assert "no answer to that within 1 s" in told
-
-
-def freezing_at_login(hosts: SshHosts, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """From the moment that the host key is verified, nobody answers; the returned one lets them go on."""
-    frozen: list[Any] = []
-    verified = remote.HostKey.missing_host_key
-
-    def verify(self: Any, *given: Any) -> None:
-        verified(self, *given)
-        for one in hosts["h1"].sessions():
-            one.suspend()
-            frozen.append(one)
-
-    monkeypatch.setattr(remote.HostKey, "missing_host_key", verify)
-    return lambda: [one.resume() for one in frozen] and None
+def test_a_host_that_hangs_while_logging_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """sshd asks a program for the keys of the user, and that does not end."""
+    hanging = f"AuthorizedKeysFile none\nAuthorizedKeysCommand /bin/sleep 60\nAuthorizedKeysCommandUser {USER}\n"
+    with SshHosts(tmp_path, 1, hanging) as hosts:
+        monkeypatch.setenv("HOME", str(hosts.home))
+        ssh_text.read.cache_clear()
+        assert "no answer to that within 10 s" in refusal(route(host("h1")), 15)
 
 
 # -- jump hosts --------------------------------------------------------------------------------------------------

@@ -70,14 +70,12 @@ class Ear:
     def __init__(self, lines: Iterator[bytes], changes: bool) -> None:
         self._lines = lines
         self.cancelled = threading.Event()
-        self.gone = threading.Event()
         self._changes = changes
 
     def listen(self) -> None:
         for text in self._lines:
             if _cancels(text):
                 self.cancelled.set()
-        self.gone.set()
         if not self._changes:
             os._exit(0)
 
@@ -180,16 +178,11 @@ def _follow(voice: Voice, ear: Ear, host: Host, origin: here.Origin, request: Re
     def stop() -> bool:
         return voice.lost or ear.cancelled.is_set()
 
-    names, lines = here.tail(sent.at_home(host), origin, request, stop, complain)
-    voice.say(names=names)
+    _, lines = here.tail(sent.at_home(host), origin, request, stop, complain)
     for name, text in lines:
         voice.say(line=[name, text])
     voice.say(answer=pack(here.Answer()))
 
 
 if __name__ == "__main__":
-    code = main()
-    sys.stderr.flush()
-    # While the asking end still listens, an ear waits for it with the lock of the standard input, and Python, which
-    # wants that lock for its own way out, aborts instead.
-    os._exit(code)
+    sys.exit(main())

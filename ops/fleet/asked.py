@@ -34,7 +34,7 @@ class Asked:
     @property
     def changes(self) -> bool:
         """Whether it is carried out to its end, and remembered, though nobody may be left to hear of it."""
-        return self.request.task not in (*here.LOOKING, "tail") and not self.request.check
+        return here.changes(self.request)
 
 
 def word(said: Any, what: str) -> str:

@@ -24,6 +24,7 @@ from ops.fleet import bootstrap, groundwork, pointers, release, remote, ssh
 from ops.fleet.exchange import SILENCE, Broken, Exchange, one_line
 from ops.fleet.frames import Noise
 from ops.fleet.here import LOOKING, Answer, Lines, Tell
+from ops.fleet.here import changes as is_changing
 from ops.inventory import sent
 from ops.model import Host, Outcome
 from ops.operations.verbs import Request
@@ -98,7 +99,7 @@ class Dialogue:
 
     def ask(self, request: Request, tell: Tell, lines: Lines | None = None) -> Answer:
         """The answer. Unreachable when the host, or its agent, cannot be reached; other OpsErrors are of the host."""
-        changes = request.task not in (*LOOKING, "tail") and not request.check
+        changes = is_changing(request)
         heard = _Heard(
             {
                 "protocol": release.PROTOCOL,

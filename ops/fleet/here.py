@@ -22,6 +22,11 @@ _FOR_OWNERS = ("install-service", "uninstall-service", "monitor-start", "monitor
 LOOKING = ("status", "health", "report", "alerts", "obstacles")
 
 
+def changes(request: Request) -> bool:
+    """Whether it is carried out to its end, and remembered, though nobody may be left to hear of it."""
+    return request.task not in (*LOOKING, "tail") and not request.check
+
+
 @dataclass(frozen=True)
 class Origin:
     """The file that a host was read from, and the fingerprint of its bytes."""

@@ -265,7 +265,6 @@ def hand_over(host: Host, connection: Connection) -> None:
 
 def _typed(answer: Answer, request: Request) -> Answer:
     """With what was found as the value that it is on the machine that found it."""
-    from ops.errors import OpsError
     from ops.wire import Garbled, unpack
 
     kind: Any = None

@@ -7,7 +7,7 @@ reached.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from ops.fleet import reach, rolling
@@ -22,8 +22,6 @@ _TAKES_DOWN = ("restart", "restart-one", "reset", "kill-port")
 _LEAVES_UP = (*_TAKES_DOWN, "start")  # after one of these, what it was about is to be well
 _ONE_BY_ONE, _ALL_AT_ONCE = "1", "100%"
 
-Up = Mapping[str, Collection[str]]  # by host: the services that are up there
-
 
 @dataclass
 class Rollout:
@@ -35,7 +33,7 @@ class Rollout:
     tell: Tell
     outcomes: list[Outcome] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    up: dict[str, Collection[str]] | None = None  # None: nothing critical goes down
+    up: dict[str, Collection[str]] | None = None  # by host: what is up there; None when nothing critical goes down
     stopped: str = ""  # why the rest is not run
 
 
@@ -65,7 +63,7 @@ def send(
 
 def _is_guarded(selection: Selection, request: Request) -> bool:
     """Whether something critical goes down for a moment. One host alone is named on purpose."""
-    several = len(selection.hosts) > 1 and not request.check
+    several = len(selection.hosts) > 1
     return several and request.task in _TAKES_DOWN and any(_affected(host, request) for host in selection.hosts)
 
 
