@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 from ops.host import process
 from tests.census import Census
+from tests.scene import recorded
 from tests.stack import TINY, Stack
 from tests.waiting import until
 
@@ -104,6 +105,30 @@ def test_law_1_what_became_healthy_while_it_was_asked_is_not_restarted(stack: St
     assert (stack.folder / "asked").exists()
     assert second.code == 0, second
     assert begun(stack, "api") == 1
+
+
+def test_law_1_a_start_whose_service_an_earlier_reset_ends_has_not_failed(stack: Stack) -> None:
+    """It found the wish of that reset, so nobody wished anything after it; the reset is to start the service again."""
+    unwell = stack.folder / "unwell"
+    stack.tiny("api", f"--mode={unwell}", start_timeout=60)
+    stack.tiny("web", "--deaf", needs=["api"], grace=3)
+    stack.tiny("slow", "--deaf", grace=6)
+    stack.write()
+    stack.ok("start")
+    stack.ok("stop", "--only", "api")
+    unwell.write_text("500")
+    reset = stack.popen("reset", "--json")
+    until(lambda: recorded(stack, "web")["stopping"])
+    start = stack.popen("start", "--only", "api", "--json")
+    until(lambda: stack.running("api"))
+    out, err = start.communicate(timeout=60)
+    assert reset.poll() is None, "the start was to end while the reset had yet to begin with that half"
+    (outcome,) = json.loads(out)["outcomes"]
+    assert outcome["state"] == "skipped", out + err
+    assert "superseded by inv reset" in outcome["detail"]
+    unwell.unlink()
+    out, err = reset.communicate(timeout=60)
+    assert reset.returncode == 0, out + err
 
 
 def interleave(stack: Stack, seed: int, many: int) -> None:

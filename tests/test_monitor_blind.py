@@ -8,6 +8,8 @@ reads, and strace, which keeps one call of a running monitor back for as long as
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import json
 import os
 import resource
 import shutil
@@ -28,7 +30,7 @@ from ops.memory.watchpost import Watchpost
 from ops.model import Process
 from ops.model import Stack as StackNoun
 from ops.operations import monitor, watched
-from tests.scene import ended, identified, on_linux, recorded
+from tests.scene import bystander, ended, identified, on_linux, recorded
 from tests.stack import PYTHON, Stack
 from tests.waiting import until
 
@@ -195,6 +197,20 @@ def state(stack: Stack) -> State:
     made = State(StackNoun(stack.name, stack.name), str(stack.folder), str(stack.state))
     made.prepare()
     return made
+
+
+def test_f17_who_holds_the_lock_unsigned_is_no_stranger_that_has_got_the_pid_of_the_holder_before(
+    stack: Stack, state: State
+) -> None:
+    """Between taking the lock and writing its pid into it."""
+    stranger, lock = bystander(stack), stack.state / "monitor.lock"
+    lock.write_text(json.dumps({"turn": 3, "pid": stranger.pid, "by": "the monitor", "at": "2024-01-01T00:00:00Z"}))
+    with lock.open("r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        post = Watchpost(str(stack.state))
+        assert post.manned()
+        assert post.holder() == stranger.pid
+        assert watched.who(post) is None
 
 
 def test_f36_a_monitor_whose_heartbeat_only_looks_old_is_left_alone(stack: Stack, state: State) -> None:

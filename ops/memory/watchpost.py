@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -163,11 +164,15 @@ class Watchpost:
 
     def bell(self) -> int | None:
         """The monitor's end of the bell, readable when it was rung; None when it cannot be had."""
+        path = self._file("bell")
         with contextlib.suppress(OSError):
+            with contextlib.suppress(FileNotFoundError):
+                if not stat.S_ISFIFO(os.lstat(path).st_mode):
+                    os.unlink(path)  # whatever has come into its place cannot be waited for
             with contextlib.suppress(FileExistsError):
-                os.mkfifo(self._file("bell"), 0o600)
+                os.mkfifo(path, 0o600)
             # Open for writing too, else every command that hangs up would leave an end of file behind.
-            return os.open(self._file("bell"), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+            return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
         return None
 
     # -- readings ---------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ intent wins: whoever waited for the lock and finds a newer wish drops its own.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -180,10 +181,15 @@ def _carry_out_start(site: Site, service: Service, look: Look, plan: Plan, wish:
     return _finish(site, service, "start", before, root, how, wish, changed=plan.do != "wait")
 
 
-def superseded(site: Site, service: Service, wish: Wish, *, exactly: bool = False) -> Outcome | None:
-    """A skipped outcome when somebody has wanted something else since; `exactly`: or has wanted it anew."""
+def superseded(
+    site: Site, service: Service, wish: Wish, *, exactly: bool = False, cleared: bool = False
+) -> Outcome | None:
+    """A skipped outcome when somebody has wanted something else since; `exactly`: or has wanted it anew; `cleared`: or
+    is at work on the very wish that this command found."""
     newest = site.state.wish(service.name)
-    if newest.generation <= wish.generation or (newest.up == wish.up and not exactly):
+    outrun = newest.generation > wish.generation and (newest.up != wish.up or exactly)
+    same = cleared and newest.generation == wish.generation and newest.pid != os.getpid()
+    if not outrun and not (same and process.identify(newest.pid)):
         return None
     why = f"superseded by {newest.by}, which wants it {'up' if newest.up else 'down'}"
     return Outcome(service.name, site.task, "skipped", "unknown", "unknown", why)
@@ -258,8 +264,10 @@ def _finish(
         # Whoever holds the lock now may be replacing it: what is there is only certain once they are done.
         with site.state.changing(service.name, site.lock_time(service), site.by):
             sight = see(site.state, service, Surroundings(site.host, site.state), locked=True)
-            # Ended by somebody who wants it up as well: a reset, which frees its lock before it starts it again.
-            newer = superseded(site, service, wish, exactly=action != "start" or sight.root is None)
+            # Ended by somebody who wants it up as well: a reset, which frees its lock before it starts it again. A
+            # start that came after it had nothing new to wish, so the reset is told by the record that it has removed.
+            cleared = sight.root is None and sight.record is None
+            newer = superseded(site, service, wish, exactly=action != "start" or sight.root is None, cleared=cleared)
             if newer:
                 return replace(newer, action=action, before=before)
             if sight.root and sight.origin == "marker":

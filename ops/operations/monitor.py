@@ -15,13 +15,13 @@ from ops.errors import OpsError
 from ops.host import process
 from ops.memory.last_good import LastGood
 from ops.memory.state import OVERDUE, State
-from ops.memory.watchpost import Watcher, Watchpost
+from ops.memory.watchpost import Post, Watcher, Watchpost
 from ops.model import Outcome, Process
 from ops.operations import keepers
 from ops.operations.converge import Convergence, Plan, converge
 from ops.operations.site import Site
 from ops.operations.watched import MonitorReport, report, silent, who
-from ops.operations.watchers import launch
+from ops.operations.watchers import launch, log_of
 
 NAME = "monitor"
 _UP_WITHIN = 15.0  # seconds from its spawn to its first heartbeat
@@ -64,22 +64,41 @@ def _carry_out_start(site: Site, plan: Plan) -> Outcome:
     if site.text:  # spares the monitor reading it: YAML is slow
         LastGood(site.state.path, site.inventory).keep(site.host, site.text)
     site.waiting(NAME, "its first heartbeat")
+    said_before = _log_size(site)
     one = _kept(site, post) or _launched(site, post)
-    if one is None:
-        raise OpsError("it did not begin to watch", wanted="its heartbeat", next=f"inv tail {NAME} --no-follow")
-    by = _keeper_of(site, post, one)
+    signed = _signed(site, post, one) if one else None
+    if one is None or not process.alive(one):
+        words = _last_words(site, said_before)
+        seen = f"it did not begin to watch{words and ': '}{words}"
+        raise OpsError(seen, wanted="its heartbeat", next=f"inv tail {NAME} --no-follow")
+    by = f", kept by {signed.under}" if signed and signed.under else ""
     return Outcome(NAME, "monitor-start", "changed", plan.before, "up", f"watching, pid {one.pid}{by}")
 
 
-def _keeper_of(site: Site, post: Watchpost, one: Process) -> str:
-    """Which init system keeps it, in words. It holds its lock a moment before it signs on; never, on a full disk."""
+def _signed(site: Site, post: Watchpost, one: Process) -> Post | None:
+    """What it signed on with. It holds its lock a moment before; it never does on a full disk, or when it has ended."""
     until = site.deadline(_TO_SIGN)
-    while time.monotonic() < until:
+    while time.monotonic() < until and process.alive(one):
         signed = post.post()
         if signed is not None and signed.process == one:
-            return f", kept by {signed.under}" if signed.under else ""
+            return signed
         site.pause(0.01)
-    return ""
+    return None
+
+
+def _log_size(site: Site) -> int:
+    try:
+        return os.stat(log_of(site.state.path)).st_size
+    except OSError:
+        return 0
+
+
+def _last_words(site: Site, since: int) -> str:
+    """The last line that it wrote since its log was so long; "" when it left none."""
+    from ops.host import logs
+
+    lines = logs.last_lines(log_of(site.state.path), 1, since=since)[0]
+    return logs.plain(lines[0]) if lines else ""
 
 
 def _kept(site: Site, post: Watchpost) -> Process | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from ops.host import process
@@ -50,8 +51,18 @@ def who(post: Watchpost, watcher: Watcher = "monitor") -> Process | None:
     signed = post.post(watcher)
     if signed and process.alive(signed.process):
         return signed.process if post.manned(watcher) else None
-    # On a full disk it could not sign on; whoever holds the lock has written its pid into it.
-    return process.identify(post.holder(watcher)) if post.manned(watcher) and post.holder(watcher) > 1 else None
+    if not post.manned(watcher):
+        return None
+    # On a full disk it could not sign on; whoever holds the lock has written its pid into it. For a moment that is the
+    # pid of the holder before, which anybody may have by now.
+    pid = post.holder(watcher)
+    return process.identify(pid) if pid > 1 and _is_watcher(pid, watcher) else None
+
+
+def _is_watcher(pid: int, watcher: Watcher) -> bool:
+    """Whether its command line is that of such a watcher."""
+    line = process.command_line(pid)
+    return any(one.endswith("ops/watch/__main__.py") and kind == watcher for one, kind in pairwise(line))
 
 
 def report(site: Site) -> MonitorReport:

@@ -69,12 +69,12 @@ class Sentry:
     def sign_on(self) -> None:
         """From now on commands find it."""
         self._beat()
-        me = process.identify(os.getpid())
-        if me is not None:
-            self._post.sign_on("monitor", me, self._kept.under)
         bell = self._post.bell()
         if bell is not None:
             self._loop.listen(bell, lambda: self._rung(bell))
+        me = process.identify(os.getpid())
+        if me is not None:
+            self._post.sign_on("monitor", me, self._kept.under)
 
     def _recall(self) -> None:
         """What the monitor before has told; for as long as what it published may lag behind, the alerts log knows."""

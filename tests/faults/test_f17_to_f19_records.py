@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import stat
 from dataclasses import replace
 
 import pytest
@@ -129,6 +130,7 @@ def test_f19_left_behind(stack: Stack, row: Row) -> None:
     for name in NAMES:
         until(lambda name=name: state(stack, name) == "up" and root(stack, name) == alone(stack, name), PATIENCE)
         assert (stack.public / f"{name}.pid").read_text().split() == [str(alone(stack, name).pid)]
+    assert stat.S_ISFIFO((stack.state / "bell").stat().st_mode) and post.who(Watchpost(str(stack.state)))
     stack.ok("stop")
     assert not stack.running() and process.alive(other)
     row.figure("files that were left or spoilt", len(written) + len(NAMES) + 1)
