@@ -6,85 +6,89 @@ Knows: generations as open files, in the order they were written. Must not know:
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 from collections.abc import Iterator
 
-from ops.host.generations import Generation, generations
+from ops.host.generations import generations
 
-_TRIES = 5  # a rotation renames them one by one: looked at in between, some would be missed
 _PIECE = 256 * 1024
 
 
 class Kept:
     """An open generation. `time` tells whether it is newer than another; it is closed by `close`."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, *, packed: bool = False) -> None:
         info = os.fstat(descriptor)
-        self.descriptor = descriptor
         self.time = info.st_mtime_ns
         self.identity = (info.st_dev, info.st_ino)
+        self._descriptor = descriptor
+        self._packed = packed
+
+    @property
+    def descriptor(self) -> int:
+        """To read it with. A compressed one is unpacked to a file that has no name, when it is asked for: of many only
+        the one that is read takes room. OSError when it is damaged, or there is no room."""
+        if self._packed:
+            unpacked = _unpacked(self._descriptor)
+            os.close(self._descriptor)
+            self._descriptor, self._packed = unpacked, False
+        return self._descriptor
 
     def close(self) -> None:
-        os.close(self.descriptor)
+        os.close(self._descriptor)
 
 
 def newer(path: str, than: int) -> list[Kept]:
-    """The generations of the log at `path` with a later time than `than`, oldest first. A compressed one is unpacked
-    to a file that has no name. One that cannot be read is left out."""
-    found: list[Kept] = []
-    for _ in range(_TRIES):
-        for each in found:
-            each.close()
-        before = generations(path)
-        found, missing = _opened(before, than)
-        if not missing and before == generations(path):
-            break
-    return found
+    """The generations of the log at `path` with a later time than `than`, oldest first; one that cannot be opened is
+    left out.
 
-
-def _opened(these: list[Generation], than: int) -> tuple[list[Kept], bool]:
-    """By time; of two with the same time (plain and compressed, or one met twice) the first. And whether one was no
-    longer there."""
+    Rotations may go on meanwhile. They move a generation to the next higher number and never back, so that going up
+    through the numbers misses none; one that moves along is met twice, and known by its time."""
     found: dict[int, Kept] = {}
-    missing = False
-    for each in these:
-        try:
-            if os.stat(each.path).st_mtime_ns <= than:
-                continue
-            kept = _unpacked(each.path) if each.packed else Kept(_open(each.path))
-        except FileNotFoundError:
-            missing = True
-            continue
-        except OSError:
-            continue
-        if kept.time in found:
-            kept.close()
-        else:
-            found[kept.time] = kept
-    return [found[time] for time in sorted(found)], missing
+    number = 0
+    while number := _next(path, number):
+        for name in (f"{path}.{number}", f"{path}.{number}.gz"):  # it is plain until its compressed copy is there
+            with contextlib.suppress(OSError):
+                if os.stat(name, follow_symlinks=False).st_mtime_ns <= than:
+                    return _in_order(found)  # the others are older
+                _meet(found, Kept(_open(name), packed=name.endswith(".gz")))
+    return _in_order(found)
+
+
+def _next(path: str, number: int) -> int:
+    """The next higher number that one has or may move to just now; 0 after the last."""
+    numbers = {each.number for each in generations(path)}
+    return min((one for one in numbers | {one + 1 for one in numbers} if one > number), default=0)
+
+
+def _meet(found: dict[int, Kept], one: Kept) -> None:
+    if found.setdefault(one.time, one) is not one:
+        one.close()
+
+
+def _in_order(found: dict[int, Kept]) -> list[Kept]:
+    return [found[time] for time in sorted(found)]
 
 
 def _open(path: str) -> int:
     return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
 
 
-def _unpacked(path: str) -> Kept:
+def _unpacked(descriptor: int) -> int:
     import gzip
     import tempfile
     import zlib
 
-    with open(_open(path), "rb") as packed, gzip.open(packed) as source, tempfile.TemporaryFile() as target:
-        time = os.fstat(packed.fileno()).st_mtime_ns
+    with contextlib.ExitStack() as stack:
+        packed = stack.enter_context(open(descriptor, "rb", closefd=False))
+        source, target = stack.enter_context(gzip.open(packed)), stack.enter_context(tempfile.TemporaryFile())
         try:
             while piece := source.read(_PIECE):
                 target.write(piece)
         except (EOFError, zlib.error) as error:
-            raise OSError(errno.EINVAL, f"not a whole gzip file: {error}", path) from error
+            raise OSError(f"not a whole gzip file: {error}") from error
         target.flush()
-        kept = Kept(os.dup(target.fileno()))
-    kept.time = time
-    return kept
+        return os.dup(target.fileno())
 
 
 @contextlib.contextmanager

@@ -167,7 +167,7 @@ class Follower:
         for each in missed:
             if each.identity in known:
                 each.close()
-        return [_Tail(each.descriptor) for each in missed if each.identity not in known]
+        return [tail for each in missed if each.identity not in known and (tail := _tail_of(each))]
 
     def _read(self, tail: _Tail) -> list[bytes]:
         """Turns to another file, which bring no lines, are taken at once."""
@@ -249,7 +249,9 @@ class _Tail:
         like any other, and found to be cut."""
         self.behind = True
         kept = self._kept[0]
-        fresh = os.pread(kept.descriptor, _CHUNK, self._offset)
+        fresh = b""
+        with contextlib.suppress(OSError):  # a damaged one is passed over
+            fresh = os.pread(kept.descriptor, _CHUNK, self._offset)
         if fresh:
             return self._take(fresh)
         self._kept.pop(0).close()
@@ -296,7 +298,9 @@ class _Tail:
         return lines
 
     def _goes_on(self, kept: Kept) -> bool:
-        return os.pread(kept.descriptor, len(self._mark), self._offset - len(self._mark)) == self._mark
+        with contextlib.suppress(OSError):
+            return os.pread(kept.descriptor, len(self._mark), self._offset - len(self._mark)) == self._mark
+        return False
 
     def _give_up_waiting(self) -> list[bytes]:
         return self._give() if time.monotonic() - self.fed > QUIET else []
@@ -306,6 +310,14 @@ class _Tail:
             return []
         line, self._rest, self._cut = self._rest, b"", True
         return [line]
+
+
+def _tail_of(kept: Kept) -> _Tail | None:
+    try:
+        return _Tail(kept.descriptor)
+    except OSError:  # a damaged one is passed over
+        kept.close()
+        return None
 
 
 def _identity(info: os.stat_result) -> tuple[int, int]:
