@@ -40,7 +40,9 @@ from ops.watch.readings import (
     Used,
     Wished,
 )
+from tests.fuzzing import examples, fuzz
 
+pytestmark = fuzz
 GATES = ("home", "health")
 LAST_TRY = 2.0  # seconds beyond the budget that it has to be told as given up
 REDEFINED = Redefined("its definition has changed")
@@ -293,7 +295,7 @@ class Clock:
         yield self.tell(Tick())
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(120), deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data(), rules=RULES, begin=st.floats(0, 1e7))
 def test_any_readings_in_any_order(data: st.DataObject, rules: Rules, begin: float) -> None:
     clock = Clock(Watch(rules), Witness(rules), begin)
@@ -309,7 +311,7 @@ def test_any_readings_in_any_order(data: st.DataObject, rules: Rules, begin: flo
 STATES = ["up", "down", "starting", "stopping", "unhealthy", "hung", "foreign", "gave-up", "unknown"]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(data=st.data(), rules=RULES, state=st.sampled_from(STATES), acting=st.booleans(), attempts=st.integers(0, 9))
 def test_no_reading_in_no_state_raises_or_spins(
     data: st.DataObject, rules: Rules, state: str, acting: bool, attempts: int
@@ -363,7 +365,7 @@ def crash(rules: Rules, lives: float, until: float) -> tuple[Clock, list[float]]
     return clock, restarts
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(rules=RULES, share=st.floats(0.01, 0.9))
 def test_f2_f3_a_crash_loop_spends_its_attempts(rules: Rules, share: float) -> None:
     """However fast or slow it is, as long as it never lives through a calm spell."""
@@ -557,7 +559,9 @@ class Supervised(RuleBasedStateMachine):
 
 
 def test_a_supervised_service_in_a_world_of_faults() -> None:
-    run_state_machine_as_test(Supervised, settings=settings(max_examples=60, stateful_step_count=40, deadline=None))
+    run_state_machine_as_test(
+        Supervised, settings=settings(max_examples=examples(60), stateful_step_count=40, deadline=None)
+    )
 
 
 def test_the_witness_is_awake() -> None:
