@@ -349,6 +349,8 @@ def test_f48_what_is_wanted_or_frozen_may_be_damaged(stack: Stack) -> None:
     stack.ok("start", "--json")
     stack.ok("stop", "--json")
     (stack.state / "wanted.json").write_bytes(b'{"services": {"api": {"up": fal')
+    assert stack.ok("status", "--json").services["api"]["wanted"] == "down", "its copy says so"
+    (stack.state / "wanted.copy").write_bytes(b"")
     seen = stack.inv("status", "--json")
     assert (seen.code, seen.services["api"]["wanted"]) == (2, "up"), "never said counts as up"
     for damage in (b"", b"\xff\xfe", b'{"services": {"api": {"up": "yes", "generation": []}}}'):

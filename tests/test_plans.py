@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from ops.errors import SpawnError
 from ops.host.listeners import Listener
-from ops.memory.state import Record, Wish
+from ops.memory.state import Record
+from ops.memory.wishes import Wish
 from ops.model import Host, Process, Reading, Service, ServiceState, Stack
 from ops.operations.asking import judge, port_reading
 from ops.operations.by_hand import same_command

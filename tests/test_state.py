@@ -24,7 +24,8 @@ from ops.errors import StateError
 from ops.host import process
 from ops.memory.files import append_line, read_json, write_atomically
 from ops.memory.folders import folder_for
-from ops.memory.state import Record, State, Wish
+from ops.memory.state import Record, State
+from ops.memory.wishes import Wish
 from ops.model import Process
 from ops.model import Stack as StackOptions
 from tests.stack import Stack
@@ -159,7 +160,7 @@ def test_f48_no_bytes_in_any_file_raise_or_are_half_believed(garbage: bytes, cut
     with tempfile.TemporaryDirectory() as folder:
         state = State(StackOptions("t", "t"), folder, folder + "/state")
         state.prepare()
-        for path in ("stack.json", "wanted.json", "frozen.json", "services/api.json", "locks/api"):
+        for path in ("stack.json", "wanted.json", "wanted.copy", "frozen.json", "services/api.json", "locks/api"):
             Path(state.path, path).write_bytes(garbage[: max(0, len(garbage) - cut)])
         for wish in state.wishes().values():
             assert type(wish.up) is bool
@@ -186,7 +187,7 @@ def test_f48_no_bytes_in_any_file_raise_or_are_half_believed(garbage: bytes, cut
         assert state.record("api") == a_record()
         with state.changing("api", 5, "test"):
             pass
-        assert state.notes == []
+        assert all("wanted.json was damaged" in note for note in state.notes)
 
 
 @pytest.mark.parametrize(
@@ -259,6 +260,42 @@ def test_law_4_a_lost_file_does_not_begin_the_generations_anew(state: State) -> 
     before = state.want(["a"], "inv stop", lambda wish: replace(wish, up=False))["a"].generation
     Path(state.path, "wanted.json").write_text("{ half")
     assert state.want(["a"], "inv start", lambda wish: replace(wish, up=True))["a"].generation >= before
+
+
+@pytest.mark.parametrize("damage", [b"", b"{ half", b'{"services": []}', b'{"services": {"a": {"up": "yes"}}}', None])
+def test_f48_what_was_stopped_stays_so_though_the_file_is_damaged(state: State, damage: bytes | None) -> None:
+    before = state.want(["a"], "inv stop", lambda wish: replace(wish, up=False))
+    path = Path(state.path, "wanted.json")
+    whole = path.read_bytes()
+    path.unlink()
+    if damage is not None:
+        path.write_bytes(damage)
+    after = State(state.stack, state.root, state.path)
+    assert after.wish("a") == before["a"]
+    assert after.wishes() == before
+    assert after.want(["a"], "inv stop", lambda wish: replace(wish, up=False)) == before
+    assert path.read_bytes() == whole
+    assert after.notes == [f"{path} was damaged; it is written anew from its copy"]
+    assert after.mend_wishes({}, "the monitor") == ""
+
+
+def test_f48_with_the_copy_damaged_as_well_it_is_what_somebody_remembers(state: State) -> None:
+    before = state.want(["a"], "inv stop", lambda wish: replace(wish, up=False))
+    for name in ("wanted.json", "wanted.copy"):
+        Path(state.path, name).write_text("{ half")
+    assert state.wishes() == {}
+    assert "and so was its copy" in state.mend_wishes(before, "the monitor")
+    assert state.wishes() == State(state.stack, state.root, state.path).wishes() == before
+
+
+def test_f48_a_copy_that_is_damaged_or_was_never_written_is_put_right_with_the_next_wish(state: State) -> None:
+    state.want(["a"], "inv stop", lambda wish: replace(wish, up=False))
+    path = Path(state.path, "wanted.copy")
+    for spoil in (path.unlink, lambda: path.write_text("{ half")):
+        spoil()
+        state.want(["a"], "inv stop", lambda wish: replace(wish, up=False))
+        assert path.read_bytes() == Path(state.path, "wanted.json").read_bytes()
+    assert state.notes == []
 
 
 def test_a_wish_that_is_there_is_not_written_again(state: State) -> None:

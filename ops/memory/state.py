@@ -5,6 +5,7 @@ identity, what the records are used for.
 
     STATE/stack.json            whose folder this is: the stack's name and its root
     STATE/wanted.json           per service: up or down, held, a generation that only grows (fsynced)
+    STATE/wanted.copy           the same once more, for when that is damaged
     STATE/services/NAME.json    the process that was started or adopted (not fsynced: no process outlives a boot)
     STATE/frozen.json           per service: the environment and program frozen at its first start (fsynced)
     STATE/locks/NAME            flocked while a service is changed; never removed
@@ -31,26 +32,17 @@ from ops.memory import locks
 from ops.memory.files import FULL, Unchanged, now, read_json, write_atomically
 from ops.memory.folders import folder_of
 from ops.memory.trust import parse
-from ops.model import Process, Stack, Wanted, fingerprint
+from ops.memory.wishes import COPY, FILE, Damage, Wish, Wishes
+from ops.model import Process, Stack, fingerprint
 
 OVERDUE = 5.0  # seconds; an honest holder may need longer, a stopped monitor never ends
 _WANTED_LOCK_TIME = 10.0  # seconds; it is held for milliseconds
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What is wanted of one service. Never said: up."""
-
-    up: bool = True
-    held: bool = False
-    generation: int = 0
-    by: str = ""
-    at: str = ""
-    pid: int = 0  # of the command that said so: while it lives, the monitor lets it go first
-
-    @property
-    def wanted(self) -> Wanted:
-        return "held" if self.held else "up" if self.up else "down"
+_MENDED = {
+    "": "",
+    "healed": "{} was damaged; it is written anew from its copy",
+    "lost": "{} was damaged, and so was its copy; what was not remembered otherwise counts as wanted up",
+    "gone": "{} was removed, and so was its copy; it is written anew from what was remembered",
+}
 
 
 @dataclass(frozen=True)
@@ -85,7 +77,7 @@ class State:
         self.notes: list[str] = []  # what could not be kept, for people
         self.pause: Callable[[float], None] = time.sleep  # how a lock is waited for
         self.overdue: Callable[[int], None] = lambda pid: None  # hears who holds one for longer than OVERDUE
-        self._wanted = Unchanged(os.path.join(self.path, "wanted.json"))
+        self._wishes = Wishes(self.path)
         self._frozen = Unchanged(os.path.join(self.path, "frozen.json"))
 
     # -- paths ---------------------------------------------------------------------------------------------
@@ -181,15 +173,31 @@ class State:
 
     def wishes(self) -> dict[str, Wish]:
         """What is wanted of each service that anything was ever said about."""
-        return {name: wish for name, said in self._said().items() if (wish := parse(Wish, said)) is not None}
+        return self._wishes.all()
 
     def wish(self, name: str) -> Wish:
         """What is wanted of one service now; nothing said means up."""
-        return parse(Wish, self._said().get(name)) or Wish()
+        return self._wishes.of(name) or Wish()
 
-    def _said(self) -> dict[str, Any]:
-        services = self._wanted.read().get("services")
-        return services if isinstance(services, dict) else {}
+    @property
+    def wishes_damage(self) -> Damage:
+        """Whether what was wanted cannot be read any more, or only from its copy."""
+        return self._wishes.damage
+
+    def mend_wishes(self, known: Mapping[str, Wish], by: str) -> str:
+        """Writes what is wanted anew where it was damaged: as its copy has it, or else whoever remembers (`known`).
+        What was done, for people; "" when nothing is damaged (any more)."""
+        with self._lock("wanted.lock", _WANTED_LOCK_TIME, by):
+            self._wishes.forget()
+            damage, wishes = self._wishes.damage, {**known, **self._wishes.all()}
+            if damage:
+                self._write_wishes(wishes)
+        return _MENDED[damage].format(os.path.join(self.path, FILE))
+
+    def _write_wishes(self, wishes: Mapping[str, Wish]) -> None:
+        said = {"services": {name: vars(wish) for name, wish in wishes.items()}}
+        if self._write(FILE, said, fsync=True):
+            self._write(COPY, said)
 
     def want(
         self, names: Sequence[str], by: str, change: Callable[[Wish], Wish], *, anew: bool = False
@@ -201,11 +209,13 @@ class State:
         command alone, and that is noted.
         """
         with self._lock("wanted.lock", _WANTED_LOCK_TIME, by):
-            self._wanted.forget()
+            self._wishes.forget()
             wishes = self.wishes()
+            if self._wishes.damage not in ("", "gone"):
+                self._note(_MENDED[self._wishes.damage].format(os.path.join(self.path, FILE)))
             # Not below the seconds since 1970: should this file ever be lost, newer wishes still have higher numbers.
             newest = max([int(time.time()), *(wish.generation + 1 for wish in wishes.values())])
-            changed = False
+            changed = not self._wishes.are_twice
             for name in names:
                 old = wishes.get(name)
                 new = change(old or Wish())
@@ -214,8 +224,7 @@ class State:
                 changed = changed or new != old
                 wishes[name] = new
             if changed:
-                said = {name: vars(wish) for name, wish in wishes.items()}
-                self._write("wanted.json", {"services": said}, fsync=True)
+                self._write_wishes(wishes)
             return {name: wishes[name] for name in names}
 
     # -- records -----------------------------------------------------------------------------------------------
@@ -306,12 +315,14 @@ class State:
 
     # -- writing -----------------------------------------------------------------------------------------------
 
-    def _write(self, relative: str, value: Mapping[str, Any], *, fsync: bool = False) -> None:
+    def _write(self, relative: str, value: Mapping[str, Any], *, fsync: bool = False) -> bool:
         path = os.path.join(self.path, relative)
         try:
             write_atomically(path, json.dumps({"schema": 1, **value}).encode(), fsync=fsync)
         except OSError as error:
             self._note(f"not recorded: {path}: {error.strerror}")
+            return False
+        return True
 
     def _note(self, text: str) -> None:
         if text not in self.notes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ops.errors import StateError
-from ops.memory.state import Wish
+from ops.memory.wishes import Wish
 from ops.model import Outcome, Service
 from ops.operations.converge import Convergence, Plan, converge
 from ops.operations.site import Site

@@ -18,7 +18,7 @@ from dataclasses import replace
 from ops.errors import OpsError
 from ops.host import process
 from ops.host.listeners import listeners
-from ops.memory.state import Wish
+from ops.memory.wishes import Wish
 from ops.model import Outcome, Process, Service
 from ops.operations import asking, environment, tree
 from ops.operations.converge import Convergence, Plan, converge, in_order

@@ -11,7 +11,7 @@ from typing import Any
 
 from ops.host import boot_files
 from ops.memory.files import now
-from ops.memory.state import Wish
+from ops.memory.wishes import Wish
 from ops.model import Reading, Service, ServiceState, Wanted
 from ops.operations import watched
 from ops.operations.sight import Sight, Surroundings, owners, see, strays

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from ops.errors import OpsError
 from ops.host.listeners import listeners
-from ops.memory.state import Wish
+from ops.memory.wishes import Wish
 from ops.model import Outcome, Service
 from ops.operations import lifecycle, looking, ports, tree
 from ops.operations.converge import Convergence, Plan, converge, in_order

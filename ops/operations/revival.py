@@ -20,7 +20,8 @@ from typing import Literal
 from ops.errors import LockHeld, OpsError
 from ops.host import process
 from ops.host.listeners import listening
-from ops.memory.state import Record, Wish
+from ops.memory.state import Record
+from ops.memory.wishes import Wish
 from ops.model import Process, Service
 from ops.operations import tree
 from ops.operations.sight import Sight, Surroundings, owners, see

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass, field
 
 from ops.host.probes import Inquiry
-from ops.memory.state import Wish
+from ops.memory.wishes import Wish
 from ops.model import Probe, Process, Reading, Service
 from ops.watch.policy import Watch, rules_of
 

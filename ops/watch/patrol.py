@@ -23,7 +23,7 @@ from ops.host import process
 from ops.host.listeners import listeners, listening
 from ops.memory.files import now as stamp
 from ops.memory.files import version
-from ops.memory.state import Wish
+from ops.memory.wishes import FILE, Wish
 from ops.model import Service
 from ops.operations import tree
 from ops.operations.revival import clean
@@ -133,7 +133,7 @@ class Patrol:
     def reconcile(self, *, first: bool = False) -> None:
         """Takes up what commands have written."""
         folder = self._site.state.path
-        wanted = os.path.join(folder, "wanted.json")
+        wanted = os.path.join(folder, FILE)
         if self._changed(wanted) or first:
             try:
                 self._take_wishes(first)
@@ -150,6 +150,12 @@ class Patrol:
         return before != self._seen[path]
 
     def _take_wishes(self, first: bool) -> None:
+        damage = self._site.state.wishes_damage
+        known = {name: charge.wish for name, charge in self._loop.charges.items() if charge.wish.generation}
+        if damage and (known or damage != "gone"):
+            self._mend_wishes(known)
+        if damage in ("lost", "gone") and not first:
+            return  # what is remembered here holds, and is being written down again
         wishes = self._site.state.wishes()
         for charge in self._loop.charges.values():
             wish = wishes.get(charge.service.name, Wish())
@@ -162,6 +168,14 @@ class Patrol:
             if anew or wish.wanted != charge.watch.wanted:
                 self._loop.tell(charge, Wished(wish.wanted, 0.0 if first else COMMAND_TIME))
                 self._loop.news.changed = True
+
+    def _mend_wishes(self, known: dict[str, Wish]) -> None:
+        """Has it done in the thread, which may wait for a lock."""
+        self._thread(functools.partial(self._site.state.mend_wishes, known, self._site.by), self._mended_wishes)
+
+    def _mended_wishes(self, done: str | None, error: BaseException | None) -> None:
+        if done or error:
+            self._loop.scribe.event("", "state", done or f"what is wanted could not be written anew: {error}")
 
     def _look_at_record(self, charge: Charge, first: bool = False) -> None:
         name = charge.service.name
@@ -223,6 +237,8 @@ class Patrol:
             self._loop.died(charge, "boot: the machine was started anew" if charge.booting else "not running")
         elif sight.root == charge.root and sight.root is not None:
             self._take_use(charge, sight)
+            if sight.origin != "record":  # which was damaged, or removed
+                self._adopt(charge, look)
             if look.remains:
                 hear = functools.partial(self._cleaned, charge.service.name)
                 self._thread(functools.partial(clean, self._site, charge.service), hear)
@@ -269,6 +285,8 @@ class Patrol:
         elif root is not None and root != charge.root and process.alive(root):
             self._loop.scribe.event(name, "adopted", f"pid {root.pid}")
             self._loop.found(charge, root, ready=look.sight.ready, anew=look.sight.origin == "hand")
+        elif root is not None and root == charge.root and charge.watch.state == "up":
+            tree.ready(self._site, charge.service, root)
 
     def _take_use(self, charge: Charge, sight: Sight) -> None:
         moment = time.monotonic()
