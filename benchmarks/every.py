@@ -45,7 +45,7 @@ def main(words: Sequence[str]) -> int:
     if given.quick:
         print("sound" if set(codes) == {MET} else "not sound (see above)", file=sys.stderr)
         return max(codes)
-    return _verdict([*codes, _run([sys.executable, "-m", "benchmarks", "report"])])
+    return verdict([*codes, _run([sys.executable, "-m", "benchmarks", "report"])])
 
 
 def _given(words: Sequence[str]) -> argparse.Namespace:
@@ -63,7 +63,7 @@ def _parts(said: str) -> list[str]:
     return [part for part in PARTS if part in asked] if asked <= set(PARTS) else []
 
 
-def _verdict(codes: Sequence[int]) -> int:
+def verdict(codes: Sequence[int]) -> int:
     """What was not measured weighs more than what was missed."""
     return FAILED if set(codes) - {MET, MISSED} else max(codes)
 
@@ -81,14 +81,14 @@ def _measured(part: str, folder: Path, given: argparse.Namespace) -> int:
         _wait_until_quiet()
     # by its path from here: the page tells the command, and a folder of this machine says nothing to a reader
     code = _run([*command, "--json", os.path.relpath(file, ROOT) if file.is_relative_to(ROOT) else str(file)])
-    broken = code in (MET, MISSED) and _is_broken(json.loads(file.read_text()))
+    broken = code in (MET, MISSED) and is_broken(json.loads(file.read_text()))
     if code not in (MET, MISSED) or broken:
         print(f"{part}: {'a metric broke off' if broken else f'exit {code}'}, see above", file=sys.stderr)
         return FAILED
     return MET if given.quick else code
 
 
-def _is_broken(said: dict[str, Any]) -> bool:
+def is_broken(said: dict[str, Any]) -> bool:
     metrics = said.get("metrics", {}).values()
     return any(is_broken_off(Row(**row)) for metric in metrics for row in metric["rows"])
 
