@@ -124,6 +124,6 @@ FANS = (HOST_1, HOSTS_10, HOSTS_50)
 PANELS = (
     ("A service is killed: until it answers again", "median, ms", CRASH),
     ("Memory of the supervisor, 5 services", "resident, all processes, MB", MEMORY_5),
-    ("Requests lost over a planned restart", "of 200 a second, median", PLANNED),
+    ("Requests lost over a planned restart", "of 200 a second, median of the rounds", PLANNED),
     ("Five health checks on each of ten hosts", "median, s", HOSTS_10),
 )

@@ -96,8 +96,8 @@ ROWS: Sequence[Maker] = (
         *(commands.NOTHING, "`inv --list` without any task"),
     ),
     _rows(
-        *("`inv start` of 100 services, until all answer", COMMANDS, (commands.STARTED,), "ms"),
-        *(commands.BARE, "a bare loop that spawns them"),
+        *("`inv start` of 100 services without a monitor, until all answer", COMMANDS, (commands.STARTED,), "ms"),
+        *(commands.BARE, "a bare loop that spawns them and waits"),
     ),
     _rows(
         *("the monitor of 100 services is killed: until the next one's heartbeat", "takeover"),
