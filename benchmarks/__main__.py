@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: the commands; with `supervision`, `fleet` or `report` as the first word: see README.md."""
+"""`python -m benchmarks`: the commands; another first word, another part: see README.md."""
 
 from __future__ import annotations
 
@@ -15,9 +15,13 @@ def main(words: list[str]) -> int:
 
         return fleet.main(words[1:])
     if words[:1] == ["report"]:
-        from benchmarks.report import page
+        from benchmarks.report import run as report
 
-        return page.main(words[1:])
+        return report.main(words[1:])
+    if words[:1] == ["all"]:
+        from benchmarks import every
+
+        return every.main(words[1:])
     from benchmarks import commands
 
     return commands.main(words)

@@ -56,7 +56,7 @@ FLOORS = {
 }
 
 DOORS = {
-    "invoke": {"ops.commands", "ops.dev.testing", "ops.dev.faults", "ops.dev.soak"},
+    "invoke": {"ops.commands", "ops.dev.testing", "ops.dev.faults", "ops.dev.soak", "ops.dev.benchmarks"},
     "psutil": {"ops.host.process"},
     "requests": {"ops.host.probe_https"},
     "h11": {"ops.host.probe_http"},

@@ -28,6 +28,11 @@ from benchmarks.supervision.figures import Row, at_least, held, row
 from benchmarks.supervision.workload import build, ports, under_reap
 
 _OURS = "inv health"
+TITLES = {
+    "fan-out": f"health of {SERVICES} services on each of many hosts",
+    "request": "one request over an open connection",
+    "whole": "a whole command on one host",
+}
 _ANSIBLES = ("ansible -m uri, 5 times", "ansible playbook, a loop")  # as it is configured by itself
 _TIMES_ANSIBLE = 10.0
 _MORE_HOSTS = 3.0  # seconds
@@ -86,18 +91,19 @@ def _given(words: Sequence[str]) -> argparse.Namespace:
 
 
 def _measured(lab: Lab, rounds: int) -> dict[str, tuple[str, list[Row]]]:
-    metrics: dict[str, tuple[str, Callable[[Lab, int], list[Row]]]] = {
-        "fan-out": (f"health of {SERVICES} services on each of many hosts", fan_out),
-        "request": ("one request over an open connection", request),
-        "whole": ("a whole command on one host", whole),
+    metrics: dict[str, Callable[[Lab, int], list[Row]]] = {
+        "fan-out": fan_out,
+        "request": request,
+        "whole": whole,
     }
     found = {}
-    for name, (title, measure) in metrics.items():
+    for name, measure in metrics.items():
+        title = TITLES[name]
         _say(title)
         try:
             found[name] = (title, measure(lab, rounds))
         except (RuntimeError, OSError) as error:  # one that broke off must not lose the others
-            found[name] = (title, [figures.wanted(title, "measured", False, f"broke off: {error}")])
+            found[name] = (title, [figures.broken_off(title, error)])
         print(figures.show(*found[name]), flush=True)
     return found
 
@@ -134,9 +140,13 @@ def fan_out(lab: Lab, rounds: int) -> list[Row]:
                 memory[count] = max(memory.get(count, 0), _peak(lab, count))
     finally:
         tools.close_masters(lab)
+    return table(lab.counts, found, memory)
+
+
+def table(counts: Sequence[int], found: Found, memory: dict[int, float]) -> list[Row]:
     rows = [row(f"{name}, {_hosts(count)}", "s", seconds) for (name, count), seconds in _by_count(found)]
-    rows += [row(f"{_OURS}, {_hosts(count)}: most memory", "MB", [memory[count] / 1e6]) for count in lab.counts]
-    return [*rows, *_bars(lab, found, memory)]
+    rows += [row(f"{_OURS}, {_hosts(count)}: most memory", "MB", [memory[count] / 1e6]) for count in counts]
+    return [*rows, *_bars(counts, found, memory)]
 
 
 def _answered(tool: tools.Tool, lab: Lab, count: int) -> float | None:
@@ -158,9 +168,9 @@ def _hosts(count: int) -> str:
     return f"{count} host{'s' * (count > 1)}"
 
 
-def _bars(lab: Lab, found: Found, memory: dict[int, float]) -> list[Row]:
+def _bars(counts: Sequence[int], found: Found, memory: dict[int, float]) -> list[Row]:
     medians = {name: statistics.median(seconds) for name, seconds in found.items()}
-    few, some, many = lab.counts[0], lab.counts[1], lab.counts[-1]
+    few, some, many = counts[0], counts[1], counts[-1]
     mine = medians[_OURS, some]
     rows = []
     if slow := [medians[name, some] for name in _ANSIBLES if (name, some) in medians]:
@@ -208,6 +218,10 @@ def request(lab: Lab, rounds: int) -> list[Row]:
         opening, *others = json.loads(tools.run(lab, argv, Path(__file__).parents[2]))
         first.append(opening)
         again += others
+    return request_table(first, again)
+
+
+def request_table(first: list[float], again: list[float]) -> list[Row]:
     return [
         row("the first, which connects", "ms", first, 1000),
         row("those after it", "ms", again, 1000),
@@ -231,6 +245,11 @@ def whole(lab: Lab, rounds: int) -> list[Row]:
             seconds = _timed(work)
             if turn:
                 found[name].append(seconds)
+    return whole_table(found)
+
+
+def whole_table(found: dict[str, list[float]]) -> list[Row]:
+    """`found` in this order: the script, `inv --list`, ours."""
     bare, start, ours = (statistics.median(seconds) for seconds in found.values())
     rows = [row(name, "ms", seconds, 1000) for name, seconds in found.items()]
     return [*rows, held("inv status against the other two together", "times", ours / (bare + start), _WHOLE)]

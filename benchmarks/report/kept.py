@@ -6,17 +6,21 @@ Knows: the files in benchmarks/results/. Must not know: how they are shown.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from benchmarks import commands
-from benchmarks.supervision.figures import Row
+from benchmarks import commands, machine
+from benchmarks.fleet import run as fleet
+from benchmarks.supervision import metrics as supervision
+from benchmarks.supervision.figures import Row, is_broken_off
 
 REASONS = "reasons.yaml"
+COMMANDS = "commands"
+KNOWN = {COMMANDS, *fleet.TITLES, *supervision.ALL}  # every metric there is
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,20 @@ class Kept:
     quick: bool
     metrics: Sequence[Metric]
 
+    @property
+    def cpus(self) -> int:
+        return int(self.machine["cpus"])
+
+    @property
+    def load(self) -> float:
+        """When it began."""
+        return float(self.machine["load"][0])
+
+    @property
+    def busy(self) -> bool:
+        """Whether others had more of the machine than leaves figures alone."""
+        return self.load > machine.quiet(self.cpus)
+
 
 def read(folder: Path) -> list[Kept]:
     """Every run that is kept there, in the order of the files' names."""
@@ -46,9 +64,19 @@ def read(folder: Path) -> list[Kept]:
 
 
 def reasons(folder: Path) -> dict[str, str]:
-    """Why a bar was missed, by the name of its row: written by hand, since no measurement knows."""
+    """Why a bar was missed, by "metric: row": written by hand, since no measurement knows."""
     file = folder / REASONS
     return dict(yaml.safe_load(file.read_text()) or {}) if file.exists() else {}
+
+
+def misfits(runs: Sequence[Kept], said: Iterable[str]) -> list[str]:
+    """Reasons that no bar can have, such as those of a row that has another name by now. One whose bar was met this
+    time may stay, and so may one whose metric is not kept, or broke off: nobody can say."""
+    there = {metric.key: metric.rows for run in runs if not run.quick for metric in run.metrics}
+    bars = {key: {row.name for row in rows if row.met is not None} for key, rows in there.items()}
+    open_ones = {key for key, rows in there.items() if any(map(is_broken_off, rows))} | KNOWN - there.keys()
+    pairs = ((one, *one.split(": ", 1)) for one in said)
+    return [one for one, key, *name in pairs if key not in open_ones and not set(name) & bars.get(key, set())]
 
 
 def missed(runs: Sequence[Kept]) -> Iterator[tuple[Metric, Row]]:
@@ -60,7 +88,7 @@ def missed(runs: Sequence[Kept]) -> Iterator[tuple[Metric, Row]]:
 def _run(path: Path) -> Kept:
     said = json.loads(path.read_text())
     if "rows" in said:
-        metrics = [Metric("commands", "the commands", [_of_command(row) for row in said["rows"]])]
+        metrics = [Metric(COMMANDS, "the commands", [_of_command(row) for row in said["rows"]])]
     else:
         metrics = [
             Metric(key, one["title"], [Row(**row) for row in one["rows"]]) for key, one in said["metrics"].items()

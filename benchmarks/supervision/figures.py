@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+_MEASURED = "measured"
+
 
 @dataclass(frozen=True)
 class Row:
@@ -57,6 +59,15 @@ def at_least(name: str, unit: str, value: float, least: float, *, note: str = ""
 def wanted(name: str, what: str, met: bool, note: str = "") -> Row:
     """Something that has no number: it is so or it is not."""
     return Row(name, "", 0, None, None, None, what, met, note)
+
+
+def broken_off(title: str, error: Exception) -> Row:
+    """What stands in the place of a metric's rows when it could not be measured to its end."""
+    return wanted(title, _MEASURED, False, f"broke off: {error}")
+
+
+def is_broken_off(said: Row) -> bool:
+    return said.bar == _MEASURED
 
 
 def shown(value: float | None) -> str:

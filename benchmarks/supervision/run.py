@@ -107,7 +107,7 @@ def _measured(run: Run, metric: ModuleType) -> list[figures.Row]:
     try:
         rows: list[figures.Row] = metric.measure(run)
     except (RuntimeError, OSError) as error:
-        rows = [figures.wanted(metric.TITLE, "measured", False, f"broke off: {error}")]
+        rows = [figures.broken_off(metric.TITLE, error)]
     print(figures.show(metric.TITLE, rows), flush=True)
     return rows
 

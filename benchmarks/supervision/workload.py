@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -55,6 +56,8 @@ def build(name: str) -> Path:
     source, target = HERE / f"{name}.c", HOME / name
     if not target.exists() or target.stat().st_mtime < source.stat().st_mtime:
         HOME.mkdir(parents=True, exist_ok=True)
+        if not shutil.which("cc"):
+            raise SystemExit("these measurements need a C compiler, cc (Debian: gcc and libc6-dev)")
         subprocess.run(["cc", "-O2", "-pthread", "-o", str(target), str(source)], check=True)
     return target
 

@@ -23,16 +23,21 @@ _MOST = {5: 0.2, 100: 3.0}  # percent of a core, by services
 
 
 def measure(run: Run) -> list[Row]:
-    rows, bars = [], []
+    rows = []
     seconds = 15 if run.quick else 60
-    for count, most in _MOST.items():
+    for count in _MOST:
         with run.side_by_side(count) as peers:
             used = percent(peers, seconds)
         with run.made(Ours, count) as alone:
             mine = percent([alone], seconds)["ours"]
-        rows += [row(f"{name}, {count} services", "%", [share]) for name, share in used.items()]
-        bars.append(held(f"ours alone, {count} services", "%", mine, most, strictly=True))
-    return [*rows, *bars]
+        rows += table(count, used, mine)
+    return rows
+
+
+def table(count: int, used: dict[str, float], mine: float) -> list[Row]:
+    """`used` beside the others, `mine` alone."""
+    rows = [row(f"{name}, {count} services", "%", [share]) for name, share in used.items()]
+    return [*rows, held(f"ours alone, {count} services", "%", mine, _MOST[count], strictly=True)]
 
 
 def percent(peers: Sequence[Peer], seconds: float) -> dict[str, float]:

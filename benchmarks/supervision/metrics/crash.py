@@ -42,10 +42,14 @@ def measure(run: Run) -> list[Row]:
                 except Silent:
                     lost[peer.name] = lost.get(peer.name, 0) + 1
             colds.append(cold_start(alone))
-    return [*_table(colds, seconds, lost), *_bars(colds, seconds, lost)]
+    return table(colds, seconds, lost)
 
 
-def _table(colds: list[float], seconds: dict[str, list[float]], lost: dict[str, int]) -> list[Row]:
+def table(colds: list[float], seconds: dict[str, list[float]], lost: dict[str, int]) -> list[Row]:
+    return [*_figures(colds, seconds, lost), *_bars(colds, seconds, lost)]
+
+
+def _figures(colds: list[float], seconds: dict[str, list[float]], lost: dict[str, int]) -> list[Row]:
     rows = [row("cold start, no supervisor", "ms", colds, 1000)]
     for name, values in seconds.items():
         note = f"{lost[name]} not back within 60 s" if name in lost else ""

@@ -51,7 +51,10 @@ def _watched(run: Run, peer: Peer) -> list[Row]:
     same = sum(ask(service.port) == before[service.name] for service in peer.services)
     back = _killed_later(peer.services[-1])
     run.say(peer.name, survived, copies, same, back)
-    name = peer.name
+    return table(peer.name, survived, copies, same, back, started)
+
+
+def table(name: str, survived: int, copies: int, same: int, back: float | None, started: str = "") -> list[Row]:
     rows = [
         row(f"{name}: services that live on, of {_SERVICES}", "", [survived]),
         row(f"{name}: second copies", "", [copies], note=started),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 import signal
 import time
+from collections.abc import Sequence
 
 from benchmarks.supervision.figures import Row, held, row
 from benchmarks.supervision.peers.base import Peer, Setting
@@ -36,9 +37,12 @@ def measure(run: Run) -> list[Row]:
                 time.sleep(1 + dice.uniform(0, _INTERVAL))
                 seconds[peer.name].append(_stopped(peer, turn))
                 run.say(peer.name, round(seconds[peer.name][-1], 2))
+    return table(seconds, [kind.name for kind in run.peers if not kind.asks], worst_case)
+
+
+def table(seconds: dict[str, list[float]], never: Sequence[str], worst_case: float) -> list[Row]:
     rows = [row(name, "s", values) for name, values in seconds.items()]
-    never = [kind.name for kind in run.peers if not kind.asks]
-    rows += [Row(", ".join(never), "", 0, None, None, None, note="ask nobody: never")] if never else []
+    rows += [row(name, "s", [], note="asks nobody: never") for name in never]
     return [*rows, held("ours, worst", "s", max(seconds["ours"]), worst_case)]
 
 

@@ -38,17 +38,31 @@ def measure(run: Run) -> list[Row]:
                 apart = _apart(peer, count)
                 if count == max(counts):
                     used = cpu.percent([peer], 10 if run.quick else 40)[kind.name]
-                    apart.append(row(f"{kind.name}, {count} services alone: CPU at idle", "%", [used]))
+                    apart.append(idle(kind.name, count, used))
             if kind.name == "ours":
                 ours[count] = found.rss
-            name = f"{kind.name}, {count} services, {len(pids)} process{'es' * (len(pids) > 1)}"
-            rows.append(row(f"{name}: resident", "MB", [found.rss / _MB]))
-            rows.append(row(f"{name}: proportional", "MB", [found.pss / _MB]))
-            rows += apart
+            rows += [*table(kind.name, count, len(pids), found), *apart]
+    return [*rows, *bars(ours)]
+
+
+def table(name: str, count: int, number: int, found: processes.Memory) -> list[Row]:
+    """What so many processes with so many services have."""
+    name = f"{name}, {count} services, {number} process{'es' * (number > 1)}"
+    return [
+        row(f"{name}: resident", "MB", [found.rss / _MB]),
+        row(f"{name}: proportional", "MB", [found.pss / _MB]),
+    ]
+
+
+def idle(name: str, count: int, used: float) -> Row:
+    return row(f"{name}, {count} services alone: CPU at idle", "%", [used])
+
+
+def bars(ours: dict[int, int]) -> list[Row]:
+    """`ours`: bytes resident by number of services."""
     least, most = min(ours), max(ours)
     further = (ours[most] - ours[least]) / (most - least)
     return [
-        *rows,
         held(f"ours, {least} services", "MB", ours[least] / _MB, _FIVE),
         held(f"ours, per further service up to {most}", "KB", further / _KB, _MORE),
     ]

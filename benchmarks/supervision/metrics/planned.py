@@ -55,6 +55,10 @@ def measure(run: Run) -> list[Row]:
                 command = peer.verb_argv(verb, peer.services[0]) if verb else []
                 found[name].append(asyncio.run(_loaded(peer, command)))
             run.say(name, dict(found[name][-1].lost), f"{found[name][-1].gap():.3f} s")
+    return table(found)
+
+
+def table(found: dict[str, list[Load]]) -> list[Row]:
     rows = [line for name, loads in found.items() for line in _rows(name, loads)]
     idle = sum(load.lost.total() for load in found["ours, no restart"])
     return [*rows, wanted("the load by itself loses nothing", "0 lost", idle == 0, f"{idle} lost")]

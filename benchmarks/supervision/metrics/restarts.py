@@ -33,6 +33,10 @@ def measure(run: Run) -> list[Row]:
                 run.say(f"{count} restarts: {memory / 1e6:.2f} MB, {descriptors} descriptors")
                 resident.append(memory)
                 open_files.append(descriptors)
+    return table(number, seconds, resident, open_files)
+
+
+def table(number: int, seconds: list[float], resident: list[int], open_files: list[int]) -> list[Row]:
     settled = max(0, len(resident) // 5 - 1)
     return [
         row("restart, from death to answering", "ms", seconds, 1000),

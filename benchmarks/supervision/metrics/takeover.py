@@ -34,13 +34,21 @@ def measure(run: Run) -> list[Row]:
                 seconds.append(_taken_over(ours))
                 lost += _changed(ours, before)
                 back.append(ours.brought_back(ours.services[turn]))
-        rows += [
-            row(f"{count} services: killed to the next heartbeat", "s", seconds),
-            row(f"{count} services: a death after that", "ms", back, 1000),
-            held(f"{count} services, worst", "s", max(seconds), _MOST, strictly=True),
-            held(f"{count} services, not adopted or not the same", "", lost, 0),
-        ]
+        rows += table(count, seconds, back, lost)
     return rows
+
+
+def killed(count: int) -> str:
+    return f"{count} services: killed to the next heartbeat"
+
+
+def table(count: int, seconds: list[float], back: list[float], lost: int) -> list[Row]:
+    return [
+        row(killed(count), "s", seconds),
+        row(f"{count} services: a death after that", "ms", back, 1000),
+        held(f"{count} services, worst", "s", max(seconds), _MOST, strictly=True),
+        held(f"{count} services, not adopted or not the same", "", lost, 0),
+    ]
 
 
 def _taken_over(ours: Ours) -> float:

@@ -26,5 +26,9 @@ def measure(run: Run) -> list[Row]:
         for service in dice.sample(ours.services, kills):
             time.sleep(dice.uniform(0.2, 1))
             seconds.append(ours.brought_back(service))
+    return table(count, seconds)
+
+
+def table(count: int, seconds: list[float]) -> list[Row]:
     name = f"{count} services: death to the new one answering"
     return [row(name, "ms", seconds, 1000), held("worst", "ms", max(seconds) * 1000, _WORST)]

@@ -36,7 +36,6 @@ class Left:
 
 def measure(run: Run) -> list[Row]:
     rows: list[Row] = []
-    bars: list[Row] = []
     for kind in run.peers:
         for group in (False, True) if kind.groups else (False,):
             name = f"{kind.name}{' (group)' if group else ''}"
@@ -44,22 +43,26 @@ def measure(run: Run) -> list[Row]:
             left, back = _left(run, kind, setting), _back(run, kind, setting)
             deaf = _deaf(run, kind, setting)
             run.say(name, left, back, deaf)
-            rows += _rows(name, left, back, deaf)
-            if kind.name == "ours":
-                bars = [
-                    held("ours, left in all", "processes", left.group + left.apart, 0),
-                    wanted("ours, starts again though its children held the port", "yes", back),
-                    wanted("ours, ends a deaf one", "yes", deaf is not None),
-                ]
-    return [*rows, *bars]
+            rows += table(name, left, back, deaf)
+    return rows
 
 
-def _rows(name: str, left: Left, back: bool, deaf: float | None) -> list[Row]:
-    return [
+def table(name: str, left: Left, back: bool, deaf: float | None) -> list[Row]:
+    rows = [
+        row(f"{name}: left, of 5", "processes", [left.group + left.apart]),
         row(f"{name}: left in its group, of 4", "processes", [left.group]),
         row(f"{name}: left in a session of its own, of 1", "processes", [left.apart]),
         row(f"{name}: starts again, of 1", "", [int(back)]),
         row(f"{name}: deaf to TERM, gone after", "s", [] if deaf is None else [deaf]),
+    ]
+    return rows + (_bars(left, back, deaf) if name == "ours" else [])
+
+
+def _bars(left: Left, back: bool, deaf: float | None) -> list[Row]:
+    return [
+        held("ours, left in all", "processes", left.group + left.apart, 0),
+        wanted("ours, starts again though its children held the port", "yes", back),
+        wanted("ours, ends a deaf one", "yes", deaf is not None),
     ]
 
 
