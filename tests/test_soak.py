@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from ops.dev.soak import RESULT, soak_command
 from ops.host import process
 from tests.census import Census
 from tests.soak import client, growth, judgement
@@ -332,3 +333,12 @@ def test_soak_writes_its_page_and_its_section_of_the_matrix(tmp_path: Path) -> N
 def test_soak_that_is_asked_wrongly_does_not_look_like_one_with_findings(wrong: str) -> None:
     done = subprocess.run([PYTHON, "-m", "tests.soak", wrong], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and "--help" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("minutes", "write", "page"),
+    [("10", "", RESULT), ("60", "", RESULT), ("9.9", "", ""), ("x", "", ""), ("3", "here.md", "here.md")],
+)
+def test_a_short_soak_does_not_take_the_place_of_the_last_one(minutes: str, write: str, page: str) -> None:
+    told = [word for word in soak_command(minutes, "7", write) if word.startswith("--write")]
+    assert told == ([f"--write={ROOT / page}"] if page else [])
