@@ -174,11 +174,12 @@ def test_soak_finds_that_those_who_watch_have_failed(witness: Witness) -> None:
     assert all(one.poll() is None for one in two)
 
 
-def life(kind: str, seconds: int, leak: int = 0, peak: int = 0, descriptors: int = 0) -> Life:
-    """Looked at every second; `leak` bytes a second, a `peak` for one look, `descriptors` over the whole life."""
+def life(kind: str, seconds: int, leak: int = 0, peak: int = 0, descriptors: int = 0, loads: int = 0) -> Life:
+    """Looked at every second; `leak` bytes a second, a `peak` for one look, `descriptors` over the whole life, what it
+    `loads` when it is first needed."""
     looks = []
     for age in range(5, 5 + seconds):
-        had = {"memory": (20 << 20) + leak * age + (peak if age == 50 else 0), "descriptors": 9}
+        had = {"memory": (20 << 20) + leak * age + peak * (age == 90) + loads * (age > 30), "descriptors": 9}
         looks.append((float(age), {**had, "descriptors": 9 + descriptors * age // seconds}))
     return Life(kind, looks)
 
@@ -186,13 +187,13 @@ def life(kind: str, seconds: int, leak: int = 0, peak: int = 0, descriptors: int
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        (life("monitor", 150, leak=40 << 10), "a monitor has grown"),
+        (life("monitor", 150, leak=30 << 10), "a monitor has grown"),
         (life("monitor", 150, descriptors=20), "a monitor has grown"),
         (life("monitor", 60, leak=1 << 20), "no monitor lived the 120 s that show growth"),
     ],
 )
 def test_soak_finds_growth_and_that_it_could_not_be_seen(wrong: Life, words: str) -> None:
-    well = [life("guard", 150, leak=1 << 10), life("monitor", 150, peak=9 << 20)]
+    well = [life("guard", 150, leak=1 << 10), life("monitor", 150, peak=9 << 20, loads=3 << 20)]
     assert growth.faulted(well, needed=True) == []
     (finding,) = growth.faulted([well[0], wrong], needed=True)
     assert finding.startswith(words)

@@ -3,8 +3,9 @@
 Knows: processes, how much they have. Must not know: faults, the client.
 
 A life that a fault ends after half a minute shows no growth, whatever leaks. So the plan leaves monitor and guard alone
-for minutes, and only a life that long is judged: what it has at its end against what it had at its beginning, each the
-median of a third of its looks, so that neither a peak nor the moment of one look decides.
+for minutes, and only a life that long is judged: what it has in its last third against what it had in the middle one,
+each the median of the looks, so that neither a peak nor the moment of one look decides. In the first third every kind
+of fault comes for the first time, and code is loaded where it is first needed: 1.5 MiB in a monitor.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from ops.host import process
 from ops.model import Process
 
 EVERY = 1.0
-GROWN = {"memory": 2 << 20, "descriptors": 4}  # more than that in one life is a finding
+GROWN = {"memory": 1 << 20, "descriptors": 4}  # more than that in a third of a life is a finding
 YOUNG = 5.0  # seconds in which a watcher may grow: it is getting ready
 LONG, LOOKS = 120.0, 10  # a life is judged if it lasted so many seconds, with so many looks at it
 KINDS = ("monitor", "guard")
@@ -47,9 +48,10 @@ class Life:
         return max((had[what] for _, had in self.looks), default=0)
 
     def growth(self, what: str) -> int:
+        """From the middle third to the last."""
         third = len(self.looks) // 3
-        first, last = self.looks[:third], self.looks[-third:]
-        return int(_median(last, what) - _median(first, what))
+        middle, last = self.looks[-2 * third : -third], self.looks[-third:]
+        return int(_median(last, what) - _median(middle, what))
 
 
 def _median(looks: list[tuple[float, dict[str, int]]], what: str) -> float:

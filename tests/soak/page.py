@@ -26,7 +26,8 @@ submit a job, from one client. Each is sent when it is due, whatever became of t
 seconds costs 200 answers. recon-api counts as up from one answer to the next that says `healthy`, where no more than
 0.2 s lie between them; every longer gap counts as down from its beginning. A fault is counted if it hit somebody. After
 all faults have come once, those come for some minutes that leave monitor and guard alone: growth is judged in lives of
-120 s or more, and a soak of 10 minutes without such a life has a finding.
+120 s or more, from their middle third to the last, and more than 1 MiB or 4 descriptors is a finding. So is a soak of
+10 minutes or more without such a life.
 
 Exit codes: 0 no finding, 2 findings, 1 usage, 130 interrupted. It needs Linux; as root it has a disk of its own to
 fill. The same seed gives the same faults in the same order, not at the same moments. It runs in a folder and on ports
