@@ -1,7 +1,7 @@
 """The developers' face: `inv dev.faults`, the fault matrix of tests/faults, and docs/faults.md, which it writes.
 
 Knows: Invoke, pytest's options, that tests/faults leaves a line for each row in a file and makes the document of it.
-Must not know: what the rows are, services, any other room.
+Must not know: what the rows are, services, any other room but the file that sends signals.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from ops.dev.testing import ALL_PASSED, MISUSED, PROJECT, clean_environment, install_test_extra
+from ops.host import process
 
 DOCUMENT = "docs/faults.md"
 LONGEST = 30 * 60.0  # seconds in which all is over: a row is begun only if its own limit leaves it time to end
@@ -116,7 +117,7 @@ def run_rows(command: list[str], rows: list[int], results: Path, longest: float 
         part(child)
         return INTERRUPTED
     except subprocess.TimeoutExpired:
-        child.send_signal(signal.SIGINT)
+        send(child, signal.SIGINT)
         part(child)
         return OVERDUE
 
@@ -126,8 +127,15 @@ def part(child: subprocess.Popen[bytes]) -> None:
     try:
         child.wait(PARTING)
     except subprocess.TimeoutExpired:
-        child.kill()
+        send(child, signal.SIGKILL)
         child.wait()
+
+
+def send(child: subprocess.Popen[bytes], number: int) -> None:
+    """Signals the child, unless it has ended meanwhile."""
+    one = process.identify(child.pid)
+    if one:
+        process.send(one, number)
 
 
 def tell(results: Path, partial: bool) -> None:
