@@ -1,13 +1,15 @@
 """The developers' face: `inv dev.faults`, the fault matrix of tests/faults, and docs/faults.md, which it writes.
 
 Knows: Invoke, pytest's options, that tests/faults leaves a line for each row in a file and makes the document of it.
-Must not know: what the rows are, services, any other room.
+Must not know: what the rows are, services, any other room but the file that sends signals.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,13 +21,13 @@ from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from ops.dev.testing import ALL_PASSED, MISUSED, PROJECT, clean_environment, install_test_extra
+from ops.host import process
 
 DOCUMENT = "docs/faults.md"
-# Seconds until no further row is begun: with the last one's own limit, all is over within half an hour. A row that did
-# not get its turn is shown as not run.
-LONGEST = 27 * 60.0
-PARTING = 60.0  # seconds for an interrupted test to end what it has started
-SOME_FAILED, INTERRUPTED = 1, 130
+LONGEST = 30 * 60.0  # seconds in which all is over: a row is begun only if its own limit leaves it time to end
+PARTING = 60.0  # of these, for an interrupted test to end what it has started; and as much for what pytest does itself
+SOME_FAILED, OVERDUE, INTERRUPTED = 1, 124, 130
+FAILED, NOT_ALL_RAN = 2, 3
 
 
 @task(
@@ -38,9 +40,12 @@ SOME_FAILED, INTERRUPTED = 1, 130
     },
 )
 def run_faults(c: Context, row: str = "", quick: bool = False, workers: int = 1) -> None:
-    """Inject every fault of the matrix; writes docs/faults.md, unless only some rows are asked for.
+    """Inject every fault of the matrix; writes docs/faults.md if all rows have run, whether they held or not.
 
-    Exit codes: 0 every row held, 1 nothing could be run, 2 a row failed, 130 interrupted.
+    It takes half an hour at most: a row that cannot end in time is not begun.
+
+    Exit codes: 0 every row that was asked for ran and held, 1 nothing could be run, 2 a row failed, 3 none failed but
+    some were not run (no time was left, or this machine lacks what they need), 130 interrupted.
     """
     if workers < 1:
         raise Exit(f"--workers={workers}: at least one must run the tests", code=1)
@@ -55,11 +60,26 @@ def run_faults(c: Context, row: str = "", quick: bool = False, workers: int = 1)
             raise Exit(f"{error}\nnext: make {PROJECT} writable for this user, then ./inv dev.faults", code=1) from None
         if code in MISUSED:
             raise Exit(MISUSED[code], code=1)
-        if code not in (ALL_PASSED, SOME_FAILED, INTERRUPTED):
+        if code not in (ALL_PASSED, SOME_FAILED, OVERDUE, INTERRUPTED):
             raise Exit("pytest did not get through the rows (see above)", code=1)
-        tell(results, partial=bool(rows) or quick or code == INTERRUPTED)
-    if code:
-        raise Exit(code=INTERRUPTED if code == INTERRUPTED else 2)
+        verdict = verdict_of(code, endings(results))
+        tell(results, partial=bool(rows) or quick or code in (OVERDUE, INTERRUPTED) or "skipped" in endings(results))
+    if verdict:
+        raise Exit(code=verdict)
+
+
+def endings(results: Path) -> set[str]:
+    """How rows have ended: passed, failed, skipped."""
+    return {json.loads(line)["result"] for line in results.read_text(encoding="utf-8").splitlines()}
+
+
+def verdict_of(code: int, ended: set[str]) -> int:
+    """The exit code of the command, by that of pytest and by how rows have ended."""
+    if code == INTERRUPTED:
+        return INTERRUPTED
+    if code == SOME_FAILED or "failed" in ended:
+        return FAILED
+    return ALL_PASSED if code == ALL_PASSED and ended == {"passed"} else NOT_ALL_RAN
 
 
 def rows_of(said: str) -> list[int]:
@@ -81,21 +101,41 @@ def faults_command(quick: bool, workers: int) -> list[str]:
     return command
 
 
-def run_rows(command: list[str], rows: list[int], results: Path) -> int:
-    """Pytest's exit code; 130 when somebody interrupted it."""
+def run_rows(command: list[str], rows: list[int], results: Path, longest: float = LONGEST) -> int:
+    """Pytest's exit code; 130 when somebody interrupted it, 124 when it was interrupted because its time was over."""
     print(f"running {shlex.join(command)}", file=sys.stderr, flush=True)
     environment = {
         **clean_environment(),
         "OPS_FAULTS_RESULTS": str(results),
         "OPS_FAULTS_ROWS": ",".join(map(str, rows)),
-        "OPS_FAULTS_UNTIL": str(time.monotonic() + LONGEST),
+        "OPS_FAULTS_UNTIL": str(time.monotonic() + longest - 2 * PARTING),
     }
     child = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=sys.stderr)
     try:
-        return child.wait()
+        return child.wait(max(0.0, longest - PARTING))
     except KeyboardInterrupt:  # the terminal has told pytest, too
-        child.wait(PARTING)
+        part(child)
         return INTERRUPTED
+    except subprocess.TimeoutExpired:
+        send(child, signal.SIGINT)
+        part(child)
+        return OVERDUE
+
+
+def part(child: subprocess.Popen[bytes]) -> None:
+    """Waits for one that was interrupted, as long as a test may need to end what it has started."""
+    try:
+        child.wait(PARTING)
+    except subprocess.TimeoutExpired:
+        send(child, signal.SIGKILL)
+        child.wait()
+
+
+def send(child: subprocess.Popen[bytes], number: int) -> None:
+    """Signals the child, unless it has ended meanwhile."""
+    one = process.identify(child.pid)
+    if one:
+        process.send(one, number)
 
 
 def tell(results: Path, partial: bool) -> None:

@@ -40,9 +40,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """The run as a whole is bounded: what has no time left is not begun, and says so."""
-    if time.monotonic() > float(os.environ.get(UNTIL, "inf")):
+    """The run as a whole is bounded: what might not end in the time that is left is not begun, and says so."""
+    if time.monotonic() + _limit(item) > float(os.environ.get(UNTIL, "inf")):
         pytest.skip("the time of the run was over before its turn")
+
+
+def _limit(item: pytest.Item) -> float:
+    """Seconds after which pytest-timeout ends the test."""
+    marker = item.get_closest_marker("timeout")
+    said = marker.kwargs.get("timeout", *marker.args[:1]) if marker else item.config.getini("timeout")
+    return float(said or 0)
 
 
 @pytest.hookimpl(hookwrapper=True)

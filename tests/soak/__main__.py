@@ -12,25 +12,13 @@ import signal
 import sys
 import tempfile
 from pathlib import Path
+from typing import NoReturn
 
 from tests.soak.faults import FAULTS
 from tests.soak.figures import section
 from tests.soak.ground import give_own_mounts
+from tests.soak.page import HEAD, publish
 from tests.soak.run import Wanted, sequence, soak
-
-HEAD = """# The soak
-
-`inv dev.soak --minutes N [--seed S]` runs the shipped sample stack under load, does a random fault every few
-seconds, and has a client of its own ask recon-api and submit jobs to it. Findings are what must never be: an
-acknowledged job that is lost, a service that runs twice, a process left behind by `inv stop`, a command that fails, a
-stack that does not become well again within two minutes, a gap of more than 45 s, a monitor or guard that grows. Exit
-codes: 0 no finding, 2 findings. It needs Linux; as root it has a disk of its own to fill. The same seed gives the same
-faults in the same order, not at the same moments. It runs in a folder and on ports of its own, and touches no other
-stack. How it is built: `tests/soak/`.
-
-What follows is written by the command.
-
-"""
 
 
 def main() -> int:
@@ -62,24 +50,33 @@ def _run(wanted: Wanted, write: str) -> int:
     told = section(result)
     print(f"\n{told}")
     if write:
-        Path(write).write_text(HEAD + told, encoding="utf-8")
+        publish(Path(write), HEAD + told)
     return 2 if result.witness.findings else 0
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """As everywhere here: 1, since 2 tells of findings."""
+        self.exit(1, f"{self.prog}: {message}\nnext: {self.prog} --help\n")
+
+
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.soak", allow_abbrev=False)
+    parser = _Parser(prog="python -m tests.soak", allow_abbrev=False)
     parser.add_argument("--minutes", type=_minutes, default=10.0, help="how long faults come (default: %(default)g)")
     parser.add_argument("--seed", type=int, help="the same seed gives the same faults (default: a random one)")
     parser.add_argument("--fault", action="append", dest="faults", choices=FAULTS, help="only this one (repeatable)")
     parser.add_argument("--plan", type=int, default=0, metavar="N", help="print the first N faults and end")
-    parser.add_argument("--write", default="", metavar="FILE", help="write the result there, as Markdown")
+    parser.add_argument("--write", default="", metavar="FILE", help="write the page there, as Markdown")
     return parser.parse_args()
 
 
 def _minutes(text: str) -> float:
-    minutes = float(text)
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = math.nan
     if not 0 < minutes < math.inf:
-        raise argparse.ArgumentTypeError(f"{text}: a number of minutes above 0")
+        raise argparse.ArgumentTypeError(f"{text}: wanted is a number of minutes above 0")
     return minutes
 
 

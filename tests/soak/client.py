@@ -2,9 +2,11 @@
 
     python -m tests.soak.client RECON_PORT FRONTEND_PORT DIARY
 
-A process of its own, so that nothing that happens to the soak or the stack stops it. A line of the diary is JSON: when
-(monotonic), what was asked, how long it took, whether it was answered as it should be, and of a job the id that was
-acknowledged. An acknowledgement is 201 with the id: recon-api says that only once the job is on the disk.
+A process of its own, so that nothing that happens to the soak or the stack stops it. Every request is sent when it is
+due, whatever became of those before it: a hang of ten seconds costs every request of ten seconds. A line of the diary
+is JSON: when it was due (monotonic), what was asked, how long until it was answered, how late this client was with it,
+whether it was answered as it should be and in time, and of a job the id that was acknowledged. An acknowledgement is
+201 with the id: recon-api says that only once the job is on the disk.
 """
 
 from __future__ import annotations
@@ -17,10 +19,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 EVERY = {"ask": 0.05, "job": 0.25, "page": 0.25, "overview": 0.5}  # seconds from one request to the next
 TIMEOUT = {"ask": 2.0, "job": 5.0, "page": 5.0, "overview": 5.0}
+Request = Callable[[], dict[str, Any]]
 
 
 def main() -> int:
@@ -29,13 +33,13 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: over.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of a terminal's processes; the soak ends this one
     out = os.open(diary, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    requests: dict[str, Callable[[], dict[str, Any]]] = {
-        "ask": lambda: _ask(recon),
+    requests: dict[str, Request] = {
+        "ask": lambda: ask(recon),
         "job": lambda: _submit(recon),
         "page": lambda: _see(frontend, "/", b"SettlePaisa"),
         "overview": lambda: _see(frontend, "/api/overview/health", b"healthy"),
     }
-    threads = [threading.Thread(target=_repeat, args=(kind, one, out, over)) for kind, one in requests.items()]
+    threads = [threading.Thread(target=repeat, args=(kind, one, out, over)) for kind, one in requests.items()]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -43,23 +47,34 @@ def main() -> int:
     return 0
 
 
-def _repeat(kind: str, request: Callable[[], dict[str, Any]], out: int, over: threading.Event) -> None:
+def repeat(kind: str, request: Request, out: int, over: threading.Event) -> None:
+    """Sends one when it is due, until it is over; then waits for those that are under way."""
     due = time.monotonic()
-    while not over.wait(max(0.0, due - time.monotonic())):
-        begun = time.monotonic()
-        try:
-            said = {"ok": True, **request()}
-        except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException) as why:
-            said = {"ok": False, "why": f"{type(why).__name__}: {why}"[:120]}
-        line = {"at": begun, "kind": kind, "seconds": round(time.monotonic() - begun, 4), **said}
-        os.write(out, json.dumps(line).encode() + b"\n")
-        due = max(due + EVERY[kind], time.monotonic())
+    under_way = 2 * int(TIMEOUT[kind] / EVERY[kind])  # twice what can be: one whose answer trickles takes longer
+    with ThreadPoolExecutor(under_way) as pool:
+        while not over.wait(max(0.0, due - time.monotonic())):
+            pool.submit(_one, kind, request, out, due)
+            due += EVERY[kind]
 
 
-def _ask(port: int) -> dict[str, Any]:
+def _one(kind: str, request: Request, out: int, due: float) -> None:
+    late = time.monotonic() - due
+    try:
+        said = {"ok": True, **request()}
+    except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException) as why:
+        said = {"ok": False, "why": f"{type(why).__name__}: {why}"[:120]}
+    took = time.monotonic() - due
+    if said["ok"] and took > TIMEOUT[kind] + late:
+        said = {**said, "ok": False, "why": f"answered after {took:.1f} s"}
+    line = {"at": due, "kind": kind, "seconds": round(took, 4), "late": round(late, 4), **said}
+    os.write(out, json.dumps(line).encode() + b"\n")
+
+
+def ask(port: int) -> dict[str, Any]:
+    """How recon-api is; ValueError unless it says that it is well."""
     said = json.loads(fetch(port, "/recon/health", TIMEOUT["ask"]))
-    if said["service"] != "recon-api":  # somebody else has its port
-        raise ValueError(f"answered by {said['service']}")
+    if (said["service"], said["status"]) != ("recon-api", "healthy"):  # degraded, or somebody else has its port
+        raise ValueError(f"answered by {said['service']}, {said['status']}")
     return {}
 
 

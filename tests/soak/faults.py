@@ -2,7 +2,8 @@
 
 Knows: the ground, the witness, signals. Must not know: when a fault comes, what it leads to in figures.
 
-A fault that lasts has ended when its function returns; of the others the toolkit is to take care.
+A fault that lasts has ended when its function returns; of the others the toolkit is to take care. One that hits nobody
+raises Missed: a signal to a service that is down is no fault, and is not counted as one.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ while True:
         pass
     caller.close()
 """
+BACK = 3.0  # seconds
 _STOP, _KILL, _CONT = signal.SIGSTOP, signal.SIGKILL, signal.SIGCONT
 
 
@@ -48,27 +50,50 @@ def hold(step: Step) -> None:
     time.sleep(step.hold)
 
 
-def signalled(several: list[Process], number: int) -> None:
-    for one in several:
-        process.send(one, number)
+class Missed(Exception):
+    """There was nobody to hit, or no way to; the text says which."""
+
+
+def signalled(several: list[Process], number: int) -> int:
+    """How many were hit; to stop one that is stopped already is nothing."""
+    awake = [one for one in several if number != _STOP or not _is_stopped(one)]
+    return sum(process.send(one, number) for one in awake)
+
+
+def _is_stopped(one: Process) -> bool:
+    line = process.entry(one.pid)
+    return line is None or line.stopped
+
+
+def must_hit(many: int, whom: str) -> None:
+    if not many:
+        raise Missed(f"{whom} was down or frozen")
 
 
 # -- services --------------------------------------------------------------------------------------------------
 
 
 def kill_a_service(witness: Witness, step: Step) -> None:
-    signalled(witness.ground.running(step.service), _KILL)
+    _hit_a_service(witness, step, _KILL)
 
 
 def freeze_a_service(witness: Witness, step: Step) -> None:
-    signalled(witness.ground.running(step.service), _STOP)
+    _hit_a_service(witness, step, _STOP)
+
+
+def _hit_a_service(witness: Witness, step: Step, number: int) -> None:
+    """One that is down since the fault before is given a moment to come back."""
+    try:
+        until(lambda: signalled(witness.ground.running(step.service), number), BACK)
+    except AssertionError:
+        raise Missed("the service was down or frozen") from None
 
 
 def take_a_port(witness: Witness, step: Step) -> None:
     """A stranger listens on the port of a service that was killed, before the service comes back."""
     ground = witness.ground
+    kill_a_service(witness, step)
     with witness.withholding(step.service):
-        kill_a_service(witness, step)
         with _bound(ground.port(step.service)) as listener:
             number = listener.fileno()
             command = [sys.executable, "-S", "-c", STRANGER, str(number)]
@@ -125,9 +150,10 @@ def freeze_the_guard(witness: Witness, step: Step) -> None:
 def _hit(witness: Witness, step: Step, kind: str, number: int) -> None:
     """The other one may be frozen since the fault before. Then nobody is left who would bring anything back: without an
     init system that keeps the monitor, a person has to."""
-    signalled(witness.watchers(kind), number)
+    many = signalled(witness.watchers(kind), number)
     if witness.nobody_watches():
         _a_person_comes(witness, step)
+    must_hit(many, f"the {kind}")
 
 
 def _a_person_comes(witness: Witness, step: Step) -> None:
@@ -138,7 +164,7 @@ def _a_person_comes(witness: Witness, step: Step) -> None:
 def put_both_to_sleep(witness: Witness, step: Step) -> None:
     """As a machine that sleeps: nobody watches, and then they go on."""
     both = witness.ground.watchers()
-    signalled(both, _STOP)
+    must_hit(signalled(both, _STOP), "each of the two")
     try:
         hold(step)
     finally:
@@ -146,26 +172,37 @@ def put_both_to_sleep(witness: Witness, step: Step) -> None:
 
 
 def kill_both(witness: Witness, step: Step) -> None:
-    until(lambda: _none_left(witness.ground.watchers), 20)
+    many = _until_none_is_left(witness.ground.watchers)
     _a_person_comes(witness, step)
+    must_hit(many, "each of the two")
 
 
 def freeze_both(witness: Witness, step: Step) -> None:
-    signalled(witness.ground.watchers(), _STOP)
+    many = signalled(witness.ground.watchers(), _STOP)
     _a_person_comes(witness, step)
+    must_hit(many, "each of the two")
 
 
-def _none_left(find: Callable[[], list[Process]]) -> bool:
-    signalled(find(), _KILL)
-    return not find()
+def _until_none_is_left(find: Callable[[], list[Process]]) -> int:
+    """How many were killed."""
+    killed = 0
+
+    def none_left() -> bool:
+        nonlocal killed
+        killed += signalled(find(), _KILL)
+        return not find()
+
+    until(none_left, 20)
+    return killed
 
 
 def kill_everything(witness: Witness, step: Step) -> None:
     ground = witness.ground
     with witness.withholding("recon-api"):
-        until(lambda: _none_left(lambda: [*ground.watchers(), *ground.running()]), 20)
+        many = _until_none_is_left(lambda: [*ground.watchers(), *ground.running()])
         hold(step)
     witness.inv("start")
+    must_hit(many, "everything")
 
 
 # -- commands --------------------------------------------------------------------------------------------------
@@ -215,18 +252,19 @@ def grow_a_log(witness: Witness, step: Step) -> None:
 
 
 def fill_the_disk(witness: Witness, step: Step) -> None:
-    """The state folder's. A service dies meanwhile, and a person restarts one."""
+    """That of the state folder and of recon-api's jobs. A service dies meanwhile, and a person restarts one. recon-api
+    rightly calls itself degraded, and takes no job."""
     if witness.ground.disk is None:
-        witness.skipped[step.fault] = "no disk of its own can be mounted: needs root and unshare"
-        return
+        raise Missed("no disk of its own can be mounted: needs root and unshare")
     ballast = witness.ground.disk / "ballast"
-    try:
-        _fill(ballast)
-        kill_a_service(witness, step)
-        hold(step)
-        witness.inv("restart-one", "recon-api")
-    finally:
-        ballast.unlink()
+    with witness.withholding("recon-api"):
+        try:
+            _fill(ballast)
+            kill_a_service(witness, step)
+            hold(step)
+            witness.inv("restart-one", "bank-api")
+        finally:
+            ballast.unlink()
 
 
 def _fill(path: Path) -> None:
@@ -259,6 +297,21 @@ def spoil_the_history(witness: Witness, step: Step) -> None:
         file.write(noise)
 
 
+def calm() -> list[str]:
+    """Names of the faults that leave monitor and guard alone."""
+    return [name for name, fault in FAULTS.items() if fault not in HIT_WATCHERS]
+
+
+HIT_WATCHERS = (
+    kill_the_monitor,
+    freeze_the_monitor,
+    kill_the_guard,
+    freeze_the_guard,
+    put_both_to_sleep,
+    kill_both,
+    freeze_both,
+    kill_everything,
+)
 FAULTS: dict[str, Fault] = {
     "SIGKILL of SERVICE": kill_a_service,
     "SIGSTOP of SERVICE": freeze_a_service,
@@ -284,9 +337,13 @@ FAULTS: dict[str, Fault] = {
 
 
 def perform(witness: Witness, step: Step) -> None:
-    """Does the fault. A process that is gone before it could be hit is no matter."""
+    """Does the fault, and counts it if it was one."""
     witness.fault(step)
     try:
         FAULTS[step.fault](witness, step)
+        witness.counted[step.fault] += 1
+    except Missed as why:
+        witness.missed[f"{step.fault}: {why}"] += 1
+        witness.say(f"missed: {why}")
     except (subprocess.SubprocessError, AssertionError, OSError) as why:
         witness.find(f"the fault could not be done: {type(why).__name__}: {why}")

@@ -9,8 +9,10 @@ import datetime
 import os
 import platform
 
-from tests.soak import judgement
-from tests.soak.run import Result
+from tests.soak import growth, judgement
+from tests.soak.growth import Life
+from tests.soak.judgement import BREATH
+from tests.soak.run import JUDGED, Result
 
 
 def section(result: Result) -> str:
@@ -33,25 +35,42 @@ def _machine() -> str:
 
 
 def _figures(result: Result) -> list[tuple[str, str]]:
-    diary, witness = result.diary, result.witness
+    return [("faults that hit", str(result.witness.counted.total())), *_answers(result), *_others(result)]
+
+
+def _answers(result: Result) -> list[tuple[str, str]]:
+    diary = result.diary
     gaps = judgement.gaps(diary)
-    unmeant = [judgement.without(gap, witness.withheld) for gap in gaps]
-    lasted = diary.ended - diary.begun
+    unmeant = [judgement.without(gap, result.witness.withheld) for gap in gaps]
+    lasted = max(1e-9, diary.ended - diary.begun)
+    rule = f"it answered `healthy`, and again within {BREATH:g} s"
     return [
-        ("faults", str(sum(_counted(result).values()))),
-        ("requests to recon-api answered", _of(result, "ask")),
-        ("time in which recon-api answered", f"{100 * (1 - judgement.seconds(gaps) / lasted):.2f} %"),
+        ("requests to recon-api answered `healthy` within 2 s", _of(result, "ask")),
+        (f"time in which recon-api was up: {rule}", f"{100 * (1 - judgement.seconds(gaps) / lasted):.2f} %"),
         ("the same, where a fault did not withhold it", f"{_unwithheld(result, unmeant):.2f} %"),
         ("worst gap", f"{max((end - begin for begin, end in gaps), default=0.0):.1f} s"),
         ("worst gap, where a fault did not withhold it", f"{max(unmeant, default=0.0):.1f} s"),
+        (
+            "requests that the client itself sent late, by more than 0.1 s",
+            f"{diary.late} of {sum(diary.sent.values())}",
+        ),
         ("jobs acknowledged", _of(result, "job")),
-        ("acknowledged jobs lost", str(sum("is lost" in one.what for one in witness.findings))),
         ("pages of the frontend answered", _of(result, "page")),
-        ("times that a service was seen twice", f"{witness.twice} in {result.looks} looks"),
-        ("processes left behind after `inv stop`", str(sum("left behind" in one.what for one in witness.findings))),
-        *[(f"{kind}: most memory, most growth in one life", _memory(result, kind)) for kind in ("monitor", "guard")],
-        *[(f"{kind}: most descriptors, most growth", _descriptors(result, kind)) for kind in ("monitor", "guard")],
     ]
+
+
+def _others(result: Result) -> list[tuple[str, str]]:
+    witness = result.witness
+    return [
+        ("acknowledged jobs lost", _found(result, "is lost")),
+        ("times that a service was seen twice", f"{witness.twice} in {result.looks} looks"),
+        ("processes left behind after `inv stop`", _found(result, "left behind")),
+        *[line for kind in growth.KINDS for line in _growth(result, kind)],
+    ]
+
+
+def _found(result: Result, words: str) -> str:
+    return str(sum(words in one.what for one in result.witness.findings))
 
 
 def _unwithheld(result: Result, unmeant: list[float]) -> float:
@@ -66,17 +85,28 @@ def _of(result: Result, kind: str) -> str:
     return f"{good} of {sent} ({result.diary.share(kind):.2f} %)"
 
 
-def _memory(result: Result, kind: str) -> str:
-    lives = [life for life in result.witness.lives.values() if life.kind == kind]
-    most = max((life.most["memory"] for life in lives), default=0)
-    growth = max((life.growth("memory") for life in lives), default=0)
-    return f"{most / 2**20:.1f} MiB, {growth / 2**20:.1f} MiB ({len(lives)} lives)"
+def _growth(result: Result, kind: str) -> list[tuple[str, str]]:
+    lives = [life for life in result.lives if life.kind == kind]
+    if not lives:
+        return [(f"{kind}: growth", f"not judged: that takes {JUDGED / 60:g} minutes or more")]
+    judged = [life for life in lives if life.judged]
+    longest = max(life.seconds for life in lives)
+    return [
+        (f"{kind}: lives, the longest", f"{len(lives)}, {longest:.0f} s"),
+        (f"{kind}: lives of {growth.LONG:g} s or more, judged for growth", str(len(judged))),
+        (f"{kind}: most memory, most growth in a judged life", _memory(lives, judged)),
+        (f"{kind}: most descriptors, most growth in a judged life", _descriptors(lives, judged)),
+    ]
 
 
-def _descriptors(result: Result, kind: str) -> str:
-    lives = [life for life in result.witness.lives.values() if life.kind == kind]
-    most = max((life.most["descriptors"] for life in lives), default=0)
-    return f"{most}, {max((life.growth('descriptors') for life in lives), default=0)}"
+def _memory(lives: list[Life], judged: list[Life]) -> str:
+    grown = f"{max(life.growth('memory') for life in judged) / 2**20:.1f} MiB" if judged else "not judged"
+    return f"{max(life.most('memory') for life in lives) / 2**20:.1f} MiB, {grown}"
+
+
+def _descriptors(lives: list[Life], judged: list[Life]) -> str:
+    grown = str(max(life.growth("descriptors") for life in judged)) if judged else "not judged"
+    return f"{max(life.most('descriptors') for life in lives)}, {grown}"
 
 
 def _findings(result: Result) -> str:
@@ -84,12 +114,7 @@ def _findings(result: Result) -> str:
     return "\n".join(told) if result.witness.findings else ""
 
 
-def _counted(result: Result) -> dict[str, int]:
-    witness = result.witness
-    return {name: many for name, many in sorted(witness.counted.items()) if name not in witness.skipped}
-
-
 def _faults(result: Result) -> str:
-    done = [f"- {many} x {name}" for name, many in _counted(result).items()]
-    skipped = [f"- not at all: {name} ({why})" for name, why in result.witness.skipped.items()]
-    return "\n".join(["Faults:", "", *done, *skipped])
+    done = [f"- {many} x {name}" for name, many in sorted(result.witness.counted.items())]
+    missed = [f"- {many} x missed, and not counted: {name}" for name, many in sorted(result.witness.missed.items())]
+    return "\n".join(["Faults:", "", *done, *missed])

@@ -12,19 +12,21 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-BREATH = 1.0  # seconds between two answers that are no gap
+BREATH = 0.2  # seconds between two answers that are no gap: four requests
 WORST_GAP = 45.0  # seconds: a silent monitor is ended after 15 to 20, and then recon-api's worst case is 13
+LATE = 0.1  # seconds; a client that sends later than that may have made a gap itself
 Span = tuple[float, float]
 
 
 @dataclass
 class Diary:
-    """What the client noted. `answered`: the moments at which recon-api answered."""
+    """What the client noted. `answered`: the moments at which recon-api answered as it should."""
 
     sent: dict[str, int] = field(default_factory=dict)
     good: dict[str, int] = field(default_factory=dict)
     answered: list[float] = field(default_factory=list)
     acknowledged: list[tuple[float, str]] = field(default_factory=list)  # when, and the job's id
+    late: int = 0  # requests that the client itself sent late
     begun: float = 0.0
     ended: float = 0.0
 
@@ -39,15 +41,15 @@ def read(path: Path) -> Diary:
     for line in _lines(path):
         kind, end = line["kind"], line["at"] + line["seconds"]
         diary.begun = min(diary.begun or line["at"], line["at"])
-        diary.ended = max(diary.ended, end)
+        diary.ended = max(diary.ended, line["at"])  # sent, not answered: nobody is asked after that
         diary.sent[kind] = diary.sent.get(kind, 0) + 1
-        if not line["ok"]:
-            continue
-        diary.good[kind] = diary.good.get(kind, 0) + 1
-        if kind == "ask":
-            diary.answered.append(end)
-        if kind == "job":
+        diary.late += line["late"] > LATE
+        if kind == "job" and "id" in line:  # one that came too late for the client was acknowledged all the same
             diary.acknowledged.append((end, line["id"]))
+        if line["ok"]:
+            diary.good[kind] = diary.good.get(kind, 0) + 1
+        if line["ok"] and kind == "ask":
+            diary.answered.append(end)
     diary.answered.sort()
     return diary
 
@@ -58,8 +60,9 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def gaps(diary: Diary) -> list[Span]:
-    """From one answer of recon-api to the next, where that took longer than a breath."""
-    moments = [diary.begun, *diary.answered, diary.ended]
+    """From one good answer of recon-api to the next, where that took longer than a breath."""
+    within = [moment for moment in diary.answered if moment < diary.ended]
+    moments = [diary.begun, *within, diary.ended]
     return [(before, after) for before, after in pairwise(moments) if after - before > BREATH]
 
 
@@ -77,3 +80,15 @@ def without(span: Span, meant: Sequence[Span]) -> float:
 def lost(diary: Diary, kept: set[str]) -> list[tuple[float, str]]:
     """Jobs that were acknowledged and are not kept."""
     return [(moment, job) for moment, job in diary.acknowledged if job not in kept]
+
+
+def faulted(diary: Diary, kept: set[str], withheld: Sequence[Span]) -> Iterator[tuple[float, str]]:
+    """When something was that must not be, and what it was."""
+    for moment, job in lost(diary, kept):
+        yield moment, f"{job} was acknowledged and is lost"
+    for gap in gaps(diary):
+        missed = without(gap, withheld)
+        if missed > WORST_GAP:
+            yield gap[0], f"recon-api did not answer for {missed:.1f} s"
+    if not diary.good.get("ask") or not diary.acknowledged:
+        yield diary.ended, "the client was never answered: nothing is proven"

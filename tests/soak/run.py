@@ -5,18 +5,20 @@ Knows: the order of things. Must not know: how a fault is done, what a figure me
 
 from __future__ import annotations
 
+import http.client
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.census import Census
-from tests.soak import client, judgement
-from tests.soak.faults import perform
+from tests.soak import client, growth, judgement
+from tests.soak.faults import calm, perform
 from tests.soak.ground import Ground
+from tests.soak.growth import Growth, Life
 from tests.soak.judgement import Diary
 from tests.soak.plan import Step, steps
 from tests.soak.witness import Witness
@@ -24,6 +26,9 @@ from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 CENSUS_EVERY = 0.02  # seconds; a look takes some milliseconds of a core that the stack needs too
+
+
+JUDGED, MUST_BE_JUDGED = 300.0, 600.0  # seconds of a soak that may tell of growth, and that has to
 
 
 @dataclass(frozen=True)
@@ -37,54 +42,68 @@ class Wanted:
 
 @dataclass
 class Result:
-    """What it came to."""
+    """What it came to. `lives`: those of monitors and guards; empty where the soak was too short to tell of growth."""
 
     wanted: Wanted
     witness: Witness
     seconds: float  # that faults came
     diary: Diary
-    kept: int  # jobs that recon-api has at the end
+    lives: list[Life]
     looks: int  # of the census
 
 
 def soak(wanted: Wanted, folder: Path) -> Result:
     """Runs it. Whatever was started is gone when this returns or raises."""
-    ground = Ground(folder)
+    ground = Ground(folder, wanted.seconds)
     try:
         witness = Witness(ground)
         witness.say(f"stack {ground.name} in {ground.folder}")
-        with Census(ground, CENSUS_EVERY, witness.lives_twice) as census:
-            witness.inv("start")
-            witness.settle()
-            caller = _client(ground)
-            begun = time.monotonic()
-            _faults(wanted, witness, begun + wanted.seconds)
-            lasted = time.monotonic() - begun
-            _end_well(witness, caller)
-        if census.failure:
-            raise census.failure
-        diary, kept = judgement.read(ground.diary), _jobs(ground)
-        _judge(witness, diary, kept)
-        _stop(witness)
-        return Result(wanted, witness, lasted, diary, len(kept), census.looks)
+        with Census(ground, CENSUS_EVERY, witness.lives_twice) as census, Growth(witness.watchers) as looking:
+            lasted = _live(wanted, witness)
+            diary = judgement.read(ground.diary)
+            for moment, what in judgement.faulted(diary, _jobs(witness), witness.withheld):
+                witness.find(what, moment)
+            witness.inv("stop")
+            witness.stopped()
+        judge_watching(witness, {"census": census, "look at memory": looking})
+        lives = list(looking.lives.values()) if wanted.seconds >= JUDGED else []
+        for what in growth.faulted(lives, wanted.seconds >= MUST_BE_JUDGED):
+            witness.find(what)
+        return Result(wanted, witness, lasted, diary, lives, census.looks)
     finally:
         ground.end()
 
 
-def _client(ground: Ground) -> subprocess.Popen[bytes]:
+def _live(wanted: Wanted, witness: Witness) -> float:
+    """From the first start until all is well after the last fault; for how many seconds faults came."""
+    witness.inv("start")
+    witness.settle()
+    caller = _client(witness)
+    begun = time.monotonic()
+    _faults(wanted, witness, begun + wanted.seconds)
+    lasted = time.monotonic() - begun
+    _end_well(witness, caller)
+    return lasted
+
+
+def _client(witness: Witness) -> subprocess.Popen[bytes]:
+    ground = witness.ground
     ports = [str(ground.port(name)) for name in ("recon-api", "frontend")]
     command = [sys.executable, "-m", "tests.soak.client", *ports, str(ground.diary)]
     started: subprocess.Popen[bytes] = ground.spawn(command, cwd=ROOT, stderr=None)
-    until(lambda: ground.diary.exists() and ground.diary.stat().st_size)
+    try:
+        until(lambda: ground.diary.stat().st_size)
+    except AssertionError:
+        witness.find("the client has noted nothing: has it begun?")
+        ground.diary.touch()
     return started
 
 
 def _faults(wanted: Wanted, witness: Witness, end: float) -> None:
-    for step in steps(wanted.seed, wanted.faults):
+    for step in steps(wanted.seed, wanted.faults, calm()):
         if time.monotonic() + step.pause > end:
             return
         time.sleep(step.pause)  # not a wait: the random moment itself
-        witness.measure()
         perform(witness, step)
         if step.settles:
             witness.settle()
@@ -94,41 +113,37 @@ def _end_well(witness: Witness, caller: subprocess.Popen[bytes]) -> None:
     """Left alone, everything becomes well; then the client may go."""
     witness.faults.append((time.monotonic(), f"{len(witness.faults)} faults, at the end"))
     witness.settle()
-    witness.measure()
     if caller.poll() is not None:
-        raise RuntimeError(f"the client itself has failed: exit {caller.returncode}")
+        witness.find(f"the client itself has ended before its time: exit {caller.returncode}")
+        return
     caller.terminate()
-    caller.wait(20)
+    try:
+        caller.wait(20)
+    except subprocess.TimeoutExpired:
+        witness.find("the client does not come to an end")
+        caller.kill()
 
 
-def _jobs(ground: Ground) -> set[str]:
-    """The ids of all jobs that recon-api has."""
-    said = json.loads(client.fetch(ground.port("recon-api"), "/recon/jobs", 30))
+def _jobs(witness: Witness) -> set[str]:
+    """The ids of all jobs that recon-api has; none, and a finding, when it does not say."""
+    try:
+        said = json.loads(client.fetch(witness.ground.port("recon-api"), "/recon/jobs", 30))
+    except (OSError, ValueError, http.client.HTTPException) as why:
+        witness.find(f"recon-api does not list its jobs: {type(why).__name__}: {why}")
+        return set()
     return {job["id"] for job in said["jobs"]}
 
 
-def _judge(witness: Witness, diary: Diary, kept: set[str]) -> None:
-    for moment, job in judgement.lost(diary, kept):
-        witness.find(f"{job} was acknowledged and is lost", moment)
-    for gap in judgement.gaps(diary):
-        missed = judgement.without(gap, witness.withheld)
-        if missed > judgement.WORST_GAP:
-            witness.find(f"recon-api did not answer for {missed:.1f} s", gap[0])
-    if not diary.good.get("ask") or not diary.acknowledged:
-        witness.find("the client was never answered: nothing is proven")
-    witness.judge_growth()
-
-
-def _stop(witness: Witness) -> None:
-    witness.inv("stop")
-    try:
-        until(lambda: not witness.left_behind(), 10)
-    except AssertionError:
-        for one in witness.left_behind():
-            witness.find(f"left behind after `inv stop`: {one}")
+def judge_watching(witness: Witness, watching: Mapping[str, Census | Growth]) -> None:
+    """What was not seen by one that failed is not known to be well."""
+    for name, one in watching.items():
+        if one.failure:
+            witness.find(f"the {name} itself has failed: {type(one.failure).__name__}: {one.failure}")
+        elif one.is_alive():
+            witness.find(f"the {name} itself hangs")
 
 
 def sequence(wanted: Wanted, many: int) -> list[Step]:
     """The first steps, as they would be done."""
-    source = steps(wanted.seed, wanted.faults)
+    source = steps(wanted.seed, wanted.faults, calm())
     return [next(source) for _ in range(many)]

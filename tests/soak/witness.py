@@ -1,4 +1,4 @@
-"""What is seen during a soak: findings, each with the fault before it; copies of services; growth of monitor and guard.
+"""What is seen during a soak: findings, each with the fault before it; copies of services; what is not well or is left.
 
 Knows: the ground, moments (monotonic), what must never be. Must not know: how faults are done, how figures are shown.
 """
@@ -6,7 +6,6 @@ Knows: the ground, moments (monotonic), what must never be. Must not know: how f
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 import threading
 import time
@@ -21,10 +20,9 @@ from tests.soak.plan import Step
 from tests.stack import Done
 from tests.waiting import until
 
-GROWN = {"memory": 16 << 20, "descriptors": 32}  # more than that in one life is a finding
-YOUNG = 5.0  # seconds in which a watcher may grow: it is getting ready
 WELL_WITHIN = 120.0  # seconds after which all must be well when it is left alone
 COMMAND_WITHIN = 180.0
+GONE_WITHIN = 5.0
 
 
 @dataclass(frozen=True)
@@ -40,18 +38,6 @@ class Finding:
 
 
 @dataclass
-class Life:
-    """One monitor or guard: what it had once it was ready, and the most that it had since."""
-
-    kind: str
-    first: dict[str, int]
-    most: dict[str, int]
-
-    def growth(self, what: str) -> int:
-        return self.most[what] - self.first[what]
-
-
-@dataclass
 class Witness:
     """Sees and notes. Safe from any thread."""
 
@@ -59,10 +45,9 @@ class Witness:
     begun: float = field(default_factory=time.monotonic)
     findings: list[Finding] = field(default_factory=list)
     faults: list[tuple[float, str]] = field(default_factory=list)  # when each began
-    counted: Counter[str] = field(default_factory=Counter)
-    skipped: dict[str, str] = field(default_factory=dict)  # faults that cannot be had here, and why
+    counted: Counter[str] = field(default_factory=Counter)  # faults that hit
+    missed: Counter[str] = field(default_factory=Counter)  # those that hit nobody, and why
     withheld: list[tuple[float, float]] = field(default_factory=list)  # when recon-api was not to be had on purpose
-    lives: dict[Process, Life] = field(default_factory=dict)
     twice: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _seen_twice: set[tuple[str, str]] = field(default_factory=set)
@@ -73,7 +58,6 @@ class Witness:
     def fault(self, step: Step) -> None:
         """From now on this fault is the one before."""
         self.faults.append((time.monotonic(), f"fault {step.number}, {step}"))
-        self.counted[step.fault] += 1
         self.say(str(step))
 
     def find(self, what: str, at: float | None = None) -> None:
@@ -131,7 +115,7 @@ class Witness:
 
     # -- looks ------------------------------------------------------------------------------------------------
 
-    def settle(self) -> None:
+    def settle(self, within: float = WELL_WITHIN) -> None:
         """All becomes well when it is left alone; if not, that is a finding, and it is started anew."""
         last: list[Done] = []
 
@@ -141,9 +125,10 @@ class Witness:
 
         begun = time.monotonic()
         try:
-            until(well, WELL_WITHIN, every=0.5)
-        except AssertionError:
-            self.find(f"not well {WELL_WITHIN:g} s after it was left alone: {last[0].out or last[0].err}", begun)
+            until(well, within, every=0.5)
+        except (AssertionError, subprocess.TimeoutExpired) as why:
+            said = last[0].out or last[0].err if last else why
+            self.find(f"not well {within:g} s after it was left alone: {said}", begun)
             self.inv("start")
         for kind in ("monitor", "guard"):
             self._is_alone(kind)
@@ -163,29 +148,15 @@ class Witness:
         lines = [process.entry(one.pid) for one in self.ground.watchers()]
         return all(line is None or line.stopped for line in lines)
 
-    def measure(self) -> None:
-        """Looks how much memory and how many descriptors monitor and guard have now."""
-        for kind in ("monitor", "guard"):
-            for one in self.watchers(kind):
-                line = process.entry(one.pid)
-                try:
-                    now = {"descriptors": len(os.listdir(f"/proc/{one.pid}/fd")), "memory": line.rss if line else 0}
-                except OSError:
-                    continue
-                if line is None or line.age < YOUNG:
-                    continue
-                life = self.lives.setdefault(one, Life(kind, now, dict(now)))
-                for what, value in now.items():
-                    life.most[what] = max(life.most[what], value)
-
-    def judge_growth(self) -> None:
-        for one, life in self.lives.items():
-            for what, most in GROWN.items():
-                if life.growth(what) > most:
-                    grown = f"{what} from {life.first[what]} to {life.most[what]}"
-                    self.find(f"the {life.kind}, pid {one.pid}, has grown: {grown}")
+    def stopped(self) -> None:
+        """After `inv stop` nobody may be left. What was told to end may need a moment to be gone."""
+        try:
+            until(lambda: not self.left_behind(), GONE_WITHIN)
+        except AssertionError:
+            for one in self.left_behind():
+                self.find(f"left behind after `inv stop`: {one}")
 
     def left_behind(self) -> list[str]:
         """What of the stack lives: by its run marker, its inventory, or its HOME."""
-        home = [one for one, value in process.carrying("HOME", str(self.ground.home))]
-        return [process.describe(one.pid) for one in {*self.ground.running(), *self.ground.watchers(), *home}]
+        ground = self.ground
+        return [process.describe(one.pid) for one in {*ground.running(), *ground.watchers(), *ground.at_home()}]
