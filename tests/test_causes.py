@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from ops.watch.causes import ALIKE, Causes, Telling
+from tests.fuzzing import examples, searching
 
 LINGER = 15.0  # seconds that a dependent has to come back by itself once its need is well
 NEEDS: dict[str, tuple[str, ...]] = {
@@ -339,5 +340,5 @@ class Histories(RuleBasedStateMachine):
         assert not self.open
 
 
-Histories.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
-TestHistories = Histories.TestCase
+Histories.TestCase.settings = settings(max_examples=examples(150), stateful_step_count=40, deadline=None)
+TestHistories = searching(Histories.TestCase)

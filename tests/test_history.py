@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from ops.errors import OpsError
 from ops.memory import history_thin
 from ops.memory.history import Change, Event, History, Past, read
+from tests.fuzzing import examples, searching
 from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -109,7 +110,8 @@ def test_the_next_monitor_says_until_when_the_one_before_has_watched(
     assert told(path).watched == ((NOON, NOON + ends), (NOON + 60, NOON + 70), (NOON + 90, NOON + 90))
 
 
-@settings(max_examples=60, deadline=None)
+@searching
+@settings(max_examples=examples(60), deadline=None)
 @given(rows, st.sets(st.integers(0, 12)), moments, moments)
 def test_what_is_written_is_read(rows: list[Any], flushed: set[int], since: float, upto: float) -> None:
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from ops.errors import InventoryError
 from ops.inventory import loads
 from ops.model import Inventory
+from tests.fuzzing import examples, searching
 from tests.test_inventory_mistakes import SERVICE, mistakes, the_mistake
 
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
@@ -122,9 +123,10 @@ def flow(tree: object) -> str:
     return f'"{tree}"' if isinstance(tree, str) and len(tree) % 2 else str(tree)
 
 
-RUNS = settings(max_examples=150, deadline=5000, database=None, suppress_health_check=[HealthCheck.too_slow])
+RUNS = settings(max_examples=examples(150), deadline=5000, suppress_health_check=[HealthCheck.too_slow])
 
 
+@searching
 @RUNS
 @given(
     st.integers(0, len(SHIPPED)),
@@ -135,18 +137,21 @@ def test_the_shipped_file_with_something_else_in_it(at: int, length: int, instea
     judged(f"{SHIPPED[:at]}{instead}{SHIPPED[at + length :]}".encode())
 
 
+@searching
 @RUNS
 @given(st.binary(max_size=200))
 def test_any_bytes_are_an_inventory_or_a_mistake(content: bytes) -> None:
     judged(content)
 
 
+@searching
 @RUNS
 @given(st.text(alphabet="ab:- \n\t[]{}&*!|>'\"#%@`?,<0.~\\", max_size=60))
 def test_anything_like_yaml_is_an_inventory_or_a_mistake(text: str) -> None:
     judged(text.encode())
 
 
+@searching
 @RUNS
 @given(TREES, TREES, TREES)
 def test_anything_like_an_inventory_is_an_inventory_or_a_mistake(ours: object, one: object, hosts: object) -> None:

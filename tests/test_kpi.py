@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from ops.memory.history import Change, Event, History, Past, Responses, Use, read
 from ops.memory.history_past import GROWTH, bucket_of, value_of
 from ops.memory.kpi import Kpi, kpis
+from tests.fuzzing import examples, searching
 
 MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # an fsync costs nothing there
 END = 24  # seconds of a made-up world
@@ -155,7 +156,8 @@ def watchings(draw: st.DrawFn) -> list[tuple[int, int]]:
 ALL_THE_TIME = [(0, END)]
 
 
-@settings(max_examples=500, deadline=None)
+@searching
+@settings(max_examples=examples(500), deadline=None)
 @given(st.lists(changes_at(st.integers(0, END - 1)), min_size=1, max_size=12), watchings(), windows())
 @example([Change(5, "down", "up"), Change(9, "starting", "up"), Change(12, "up", "up")], ALL_THE_TIME, (10, END))
 @example([Change(5, "down", "up")], [(0, 8), (12, END)], (0, END))
@@ -237,7 +239,8 @@ class Told:
         self.latest, self.last, self.began = -math.inf, None, None
 
 
-@settings(max_examples=120, deadline=None)
+@searching
+@settings(max_examples=examples(120), deadline=None)
 @given(acts(), windows())
 def test_the_figures_are_right_for_what_was_written_while_the_clock_was_set_back(
     acts: list[tuple[str, Any]], window: tuple[int, int]
@@ -364,7 +367,8 @@ def nearest_rank(values: list[float], percent: int) -> float:
 times_of_answers = st.floats(1e-6, 1e6, allow_nan=False)
 
 
-@settings(deadline=None)
+@searching
+@settings(max_examples=examples(100), deadline=None)
 @given(st.lists(times_of_answers, max_size=40), st.lists(times_of_answers, max_size=40))
 def test_percentiles_are_exact_for_raw_and_within_two_percent_for_thinned(
     raw: list[float], thinned: list[float]
@@ -383,6 +387,8 @@ def test_percentiles_are_exact_for_raw_and_within_two_percent_for_thinned(
             assert math.isclose(seen, nearest_rank(raw + thinned, percent), rel_tol=0.02)
 
 
+@searching
+@settings(max_examples=examples(100))
 @given(times_of_answers)
 def test_a_bucket_stands_for_its_values(value: float) -> None:
     assert abs(value_of(bucket_of(value)) - value) <= value * (GROWTH - 1) / (GROWTH + 1) * (1 + 1e-9)

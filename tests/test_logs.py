@@ -565,6 +565,34 @@ def test_an_old_generation_is_not_given_again_when_somebody_truncates(rotated: R
     comes(follower, *lines[:3])
 
 
+def test_f32_the_generations_of_a_new_log_are_not_those_of_an_empty_one_that_was_deleted(
+    rotated: Rotated, follower: Follower, log: Path
+) -> None:
+    """Both are watched for a while, and nothing was read of the first by which it would be known."""
+    comes(follower)
+    log.unlink()
+    lines = rotated.write(3)
+    comes(follower, *lines)
+    rotated.rotate()
+    comes(follower, *rotated.write(2))
+    rotated.rotate()
+    comes(follower, *rotated.write(1))
+
+
+def test_a_late_line_in_a_renamed_log_is_not_given_again_when_the_new_one_is_truncated(
+    rotated: Rotated, follower: Follower, log: Path
+) -> None:
+    comes(follower, *rotated.write(3))
+    rotated.rename()
+    comes(follower, *rotated.write(2))
+    os.truncate(log, 0)
+    comes(follower)
+    time.sleep(0.01)  # the clock of the file system has steps of some ms; this is no wait for anybody
+    append(Path(f"{log}.1"), b"late\n")
+    comes(follower, b"late")
+    comes(follower, *rotated.write(1))
+
+
 def test_f32_20_rotations_at_full_speed_are_followed_exactly(log: Path, follower: Follower) -> None:
     seen: list[bytes] = []
     with full_speed(log) as writer:

@@ -28,6 +28,7 @@ from ops.memory.state import Record, State
 from ops.memory.wishes import Wish
 from ops.model import Process
 from ops.model import Stack as StackOptions
+from tests.fuzzing import examples, searching
 from tests.stack import Stack
 from tests.waiting import until
 
@@ -154,7 +155,8 @@ _wishes = st.dictionaries(
 _bytes = st.binary(max_size=60) | (_json | _records | _wishes).map(lambda v: json.dumps(v).encode())
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@searching
+@settings(max_examples=examples(200), deadline=None, suppress_health_check=list(HealthCheck))
 @given(garbage=_bytes, cut=st.just(0) | st.integers(1, 400))
 def test_f48_no_bytes_in_any_file_raise_or_are_half_believed(garbage: bytes, cut: int) -> None:
     with tempfile.TemporaryDirectory() as folder:

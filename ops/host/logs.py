@@ -104,14 +104,15 @@ class Follower:
     `lines`: how many of the lines that are there already are given first (None: all). `fault` says in words
     why the path cannot be read at the moment, or is None; what was opened before is read on meanwhile.
 
-    A file replaced by another is read to its end first, and watched until it was quiet for LINGER, because
+    A file replaced by another is read to its end first, and watched until it was quiet for `linger` seconds, because
     its writer may reopen late. What rotations took away between two polls is read from the generations, as far
     as they are kept. Not seen: what anybody else's truncation took away before it was read.
     """
 
-    def __init__(self, path: str, *, lines: int | None = None) -> None:
+    def __init__(self, path: str, *, lines: int | None = None, quiet: float = QUIET, linger: float = LINGER) -> None:
         self.fault: str | None = None
         self._path = path
+        self._quiet, self._linger = quiet, linger
         self._tails: list[_Tail] = []  # open files as they were met; the last is what the path names
         self._ready: list[bytes] = []
         self._look()
@@ -121,7 +122,7 @@ class Follower:
 
     def poll(self) -> list[bytes]:
         """New complete lines since the last poll, at most about 256 KiB a file; an unfinished one is kept
-        until its newline comes, or given after QUIET. Never waits, never raises for the file's faults."""
+        until its newline comes, or given after `quiet` seconds. Never waits, never raises for the file's faults."""
         self._look()
         lines, self._ready = self._ready, []
         for tail in list(self._tails):
@@ -145,10 +146,17 @@ class Follower:
             current = self._current()
         except OSError as error:
             self.fault = "does not exist" if error.errno == errno.ENOENT else error.strerror
+            if error.errno == errno.ENOENT:
+                self._named(None)
             return
         self.fault = None
         missed = [] if current in self._tails else self._missed(current)
         self._tails = [*(tail for tail in self._tails if tail is not current), *missed, current]
+        self._named(current)
+
+    def _named(self, current: _Tail | None) -> None:
+        for tail in self._tails:
+            tail.named(tail is current)
 
     def _current(self) -> _Tail:
         """What the path names now; it is opened when it is none of those known."""
@@ -173,7 +181,7 @@ class Follower:
         """Turns to another file, which bring no lines, are taken at once."""
         try:
             for _ in range(_TURNS):
-                if (lines := tail.read()) or not tail.behind:
+                if (lines := tail.read(self._quiet)) or not tail.behind:
                     return lines
             return []
         except OSError as error:
@@ -183,7 +191,7 @@ class Follower:
     def _spent(self, tail: _Tail) -> bool:
         if tail is self._tails[-1]:
             return False
-        return len(self._tails) > _KEPT or time.monotonic() - tail.fed > LINGER
+        return len(self._tails) > _KEPT or time.monotonic() - tail.fed > self._linger
 
 
 class _Tail:
@@ -203,6 +211,7 @@ class _Tail:
         self._seen = latest_time(log) if log else 0
         self._first = newest_inode(log) if log else 0  # of the newest one when nothing had been read yet
         self._kept: list[Kept] = []  # generations to be read first
+        self._last: int | None = None  # the time of the last generation that can be its own, once it was replaced
         self._turned = False  # the end of a generation was met, and nothing was read since
         self._offset = 0  # in the first of those; without any, in the file
         self._mark = b""  # the bytes just before the offset
@@ -212,6 +221,13 @@ class _Tail:
     def time(self) -> int:
         """When it was last written to, nanoseconds."""
         return os.fstat(self._descriptor).st_mtime_ns
+
+    def named(self, still: bool) -> None:
+        """Whether the path names it still: if not, the next generations are of whatever the path names then."""
+        if still:
+            self._last = None
+        elif self._last is None:
+            self._last = min(self.time(), latest_time(self.log)) if self.log else 0
 
     def skip_to_last(self, count: int) -> list[bytes]:
         """The last `count` whole lines; reading goes on after them."""
@@ -226,8 +242,9 @@ class _Tail:
                     break
         return lines[-count:] if count > 0 else []
 
-    def read(self) -> list[bytes]:
-        """Complete lines that came since. OSError when the file cannot be read."""
+    def read(self, quiet: float) -> list[bytes]:
+        """Complete lines that came since, and an unfinished one after `quiet` seconds. OSError when the file cannot be
+        read."""
         if self._kept:
             return self._read_kept()
         before = newest_time(self.log) if self.log else 0
@@ -239,7 +256,7 @@ class _Tail:
         self.behind = len(fresh) == _CHUNK
         if not self.behind:
             self._seen = max(self._seen, before)
-        return self._take(fresh) if fresh else self._give_up_waiting()
+        return self._take(fresh) if fresh else self._give_up_waiting(quiet)
 
     def _rotated(self) -> bool:
         return bool(self.log) and newest_time(self.log) > self._seen and newest_inode(self.log) != self._first
@@ -282,8 +299,9 @@ class _Tail:
         """What was read last is no longer there: the file was rotated, and its generations are read first; or it was
         truncated by somebody, and a line that was torn by that is given as far as it was read. (A file that was cut
         and has the same bytes at the same place again cannot be told from one that was not.)"""
-        newest = newest_time(self.log) if self.log else 0  # before: one that comes after this look is not passed over
-        self._kept = newer(self.log, self._seen) if self.log else []
+        # Before: one that comes after this look is not passed over.
+        newest, first = (newest_time(self.log), newest_inode(self.log)) if self.log else (0, 0)
+        self._kept = self._own()
         self.behind = True
         if self._kept and self._goes_on(self._kept[0]):
             return []
@@ -291,19 +309,29 @@ class _Tail:
         if not self._kept:
             self._seen = max(self._seen, newest)  # one that cannot be read
         self._offset, self._mark, self._turned = 0, b"", False
-        self._first = 0
+        self._first = first
         if whole:
             return []
         lines, self._cut = self._give(), False
         return lines
+
+    def _own(self) -> list[Kept]:
+        """The generations that were cut off this file and not read yet."""
+        own = []
+        for each in newer(self.log, self._seen) if self.log else []:
+            if self._last is None or each.time <= self._last:
+                own.append(each)
+            else:
+                each.close()
+        return own
 
     def _goes_on(self, kept: Kept) -> bool:
         with contextlib.suppress(OSError):
             return os.pread(kept.descriptor, len(self._mark), self._offset - len(self._mark)) == self._mark
         return False
 
-    def _give_up_waiting(self) -> list[bytes]:
-        return self._give() if time.monotonic() - self.fed > QUIET else []
+    def _give_up_waiting(self, quiet: float) -> list[bytes]:
+        return self._give() if time.monotonic() - self.fed > quiet else []
 
     def _give(self) -> list[bytes]:
         if not self._rest:
