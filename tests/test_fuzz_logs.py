@@ -167,11 +167,9 @@ class Followed(RuleBasedStateMachine):
         self.log.part(0)
         self.log.write(b"\n")
 
-    @precondition(lambda self: not self.copied and self.log.begun)
+    @precondition(lambda self: self.log.begun)
     @rule()
     def end_the_line(self) -> None:
-        """Not where it may be rotated by copy: an end that comes after its line was given, and is rotated before it was
-        read, is shown as an empty line."""
         self.log.write(b"\n")
 
     @precondition(lambda self: self.quiet == SOON and self.log.begun)

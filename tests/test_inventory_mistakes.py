@@ -87,6 +87,11 @@ def of_service(line: str) -> str:
         ("health: [{http: /, body: '~('}]", "web.health[0].body: one that does not compile"),
         ("health: [{http: /, body: '~'}]", "web.health[0].body: an empty text"),
         ("health: [{http: /, json: healthy}]", "web.health[0].json: the text 'healthy'; wanted a mapping or a list"),
+        (
+            "health: [{http: /, json: {rate: .nan}}]",
+            "web.health[0].json: nan, which it has not; wanted a number that JSON",
+        ),
+        ("health: [{http: /, json: [-.inf]}]", "web.health[0].json: -inf, which it has not; wanted a number that JSON"),
         ("health: [{http: /, json: {1: a}}]", "web.health[0].json.1: the key 1"),
         ("health: [{http: /, header: {'a b': c}}]", "web.health[0].header.a b: the name 'a b'"),
         ("health: [{http: /, every: 0}]", "web.health[0].every: the number 0"),

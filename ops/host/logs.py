@@ -305,7 +305,7 @@ class _Tail:
         self.behind = True
         if self._kept and self._goes_on(self._kept[0]):
             return []
-        whole = self._turned and not self._kept  # the line goes on at the beginning of the file
+        whole = self._turned  # the line goes on at the beginning of what comes next
         if not self._kept:
             self._seen = max(self._seen, newest)  # one that cannot be read
         self._offset, self._mark, self._turned = 0, b"", False

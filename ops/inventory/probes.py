@@ -5,6 +5,7 @@ Knows: what can be asked of a service, and how it is written. Must not know: how
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -120,6 +121,8 @@ def _check_json(node: Node, spot: Spot) -> None:
     inner = Spot(node, spot.where, node.line, spot.mistakes)
     if isinstance(node.value, str):
         values.word(inner)
+    elif isinstance(node.value, float) and not math.isfinite(node.value):
+        inner.complain("a number that JSON has", f"{node.value}, which it has not")
     elif isinstance(node.value, dict):
         for _, child in inner.entries():
             _check_json(child.node, spot)
