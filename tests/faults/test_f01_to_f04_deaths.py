@@ -165,6 +165,7 @@ def test_f04_clean_exit(stack: Stack, row: Row) -> None:
         found.append(recovery(stack, "pg-api", lambda one: stack.fault("pg-api", "exit0"), "down"))
         until(lambda: state(stack, "pg-api") == "up", PATIENCE)
     measured(row, *found)
+    assert max(one.noticed for one in found) < BY_EVENT, found
     assert lines(stack, "monitor", " pg-api restart", "died: exit 0")
     assert restarts(stack, "pg-api") == 2 and len(stack.running("pg-api")) == 1
     assert not critical(stack, "pg-api") and stack.ok("health", "--json").document["healthy"]

@@ -53,8 +53,11 @@ def test_f49_dependents_follow_a_restarted_need_only_where_that_is_declared(row:
 
 
 def test_f50_when_all_five_die_the_critical_ones_come_first_and_one_alert_is_told(row: Row, stack: Stack) -> None:
+    """One of the two critical ones takes a second to start: that the other one is up is not enough, and nobody waits
+    until the slow one is."""
     all_five(stack)
     assert CRITICAL == ["recon-api", "frontend"]
+    stack.services["frontend"]["env"].update(OPS_SAMPLE_FAULT="slow-start", OPS_SAMPLE_SLOW="1")
     watched(stack)
     before = {name: root(stack, name) for name in ALL}
     monitor = stack.watcher()
@@ -72,16 +75,16 @@ def test_f50_when_all_five_die_the_critical_ones_come_first_and_one_alert_is_tol
         return len(back) == len(ALL)
 
     until(all_back, PATIENCE)
-    row.serving(max(back.values()))
-    row.figure("seconds until both critical ones serve", max(back[name] for name in CRITICAL))
+    row.serving(max(seconds for name, seconds in back.items() if name != "frontend"))
+    row.figure("seconds until recon-api, a critical one, serves", back["recon-api"])
     until(lambda: all(recorded(stack, name)["ready_at"] for name in ALL), PATIENCE)
     begun = {name: moment(stack, name, "started_at") for name in ALL}
     first, last = max(begun[name] for name in CRITICAL), min(begun[name] for name in OTHERS)
     row.figure("seconds from the last critical one's start to the first other's", last - first)
     assert first < last, begun
-    # Not at once after them, either: they have the machine for themselves until they are up, or for a while.
+    # Not at once after them, either: they have the machine for themselves until both are up, or for a while.
     up = max(moment(stack, name, "ready_at") for name in CRITICAL)
-    assert last >= min(up, told_at + GO_FIRST) - MOMENT, (begun, up, told_at)
+    assert min(up, told_at + GO_FIRST) - MOMENT <= last < up, (begun, up, told_at)
     row.noticed(since.until(lambda: lines(stack, "alerts", "CRITICAL")))
     until(lambda: lines(stack, "alerts", "RESOLVED"), PATIENCE)
     (alert,) = lines(stack, "alerts", "CRITICAL")
