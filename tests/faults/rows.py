@@ -246,7 +246,7 @@ ROWS = (
         50,
         "all die at once",
         "SIGKILL to all five",
-        "the critical one first, the others after it, one alert",
+        "the critical ones first, the others once those are up or a quarter of a second later, one alert",
     ),
     Fault(51, "the checker fails", "the probe's own program is broken", "the service does not count as down"),
     Fault(

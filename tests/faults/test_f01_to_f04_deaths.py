@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import signal
+import statistics
 import subprocess
 from pathlib import Path
 
@@ -11,31 +12,40 @@ import pytest
 
 from ops.host import process
 from tests.faults.row import Row, Since
-from tests.faults.stage import measured, processor_seconds, recovery, sample, told, well
+from tests.faults.stage import measured, port_of, processor_seconds, recovery, sample, told, well
 from tests.stack import PYTHON, TINY, Stack
 from tests.waiting import free_port, until
-from tests.watch import PATIENCE, critical, kpi, lines, resolved, restarts, root, state, watched
+from tests.watch import PATIENCE, back, critical, kpi, lines, resolved, restarts, root, state, sweeps, watched
 
 BUDGET = 0.1  # seconds that a recovery may take longer than the bare start of the same program
+AT_MOST = 0.5  # the same for the slowest of all: a busy machine may be in the way of one
+TURNS = 7
+IDLE = 0.05  # of a processor: what the monitor may use beside a crash loop
+LIFE = 20  # seconds between the deaths of the slow crash loop
+BY_EVENT = 0.25  # seconds from a death to the word of the monitor: no poll is that fast each time
 
 
 def test_f01_crash(stack: Stack, row: Row) -> None:
-    """The best of five against the best of five, in turns: what is in the way of either is not the toolkit's."""
+    """The median of seven against the median of seven, in turns: a delay now and then moves that, an odd one does
+    not. The slowest is bounded as well, and how fast a death is noticed, by itself."""
     stack.ops.update(attempts=20, delay=0)
     sample(stack, "pg-api", "bank-api", "recon-api")
     watched(stack)
     found, bare = [], []
-    for _ in range(5):
+    for _ in range(TURNS):
         bare.append(bare_start(stack))
         found.append(recovery(stack, "recon-api", lambda one: process.send(one, signal.SIGKILL), "down"))
         until(lambda: state(stack, "recon-api") == "up", PATIENCE)
-    best = min(one.serving for one in found)
+    serving = [one.serving for one in found]
     measured(row, *found)
-    row.figure("best of 5", best)
-    row.figure("bare start, best of 5", min(bare))
-    assert best < min(bare) + BUDGET, (found, bare)
-    assert restarts(stack, "recon-api") == 5 and not critical(stack, "recon-api")
-    until(lambda: kpi(stack, "recon-api")["outages"] == 5, PATIENCE, every=0.5)  # a report may be some seconds behind
+    row.figure(f"median of {TURNS}", statistics.median(serving))
+    row.figure(f"bare start, median of {TURNS}", statistics.median(bare))
+    assert statistics.median(serving) < statistics.median(bare) + BUDGET, (found, bare)
+    assert max(serving) < max(bare) + AT_MOST, (found, bare)
+    assert max(one.noticed for one in found) < BY_EVENT, found
+    assert restarts(stack, "recon-api") == TURNS and not critical(stack, "recon-api")
+    # A report may be some seconds behind.
+    until(lambda: kpi(stack, "recon-api")["outages"] == TURNS, PATIENCE, every=0.5)
 
 
 def bare_start(stack: Stack) -> float:
@@ -61,7 +71,8 @@ def bare_start(stack: Stack) -> float:
 
 @pytest.mark.slow
 def test_f02_crash_loop(stack: Stack, row: Row) -> None:
-    """One program gets broken under an ordinary and a critical service; once repaired, each is back in its own way."""
+    """One program gets broken under an ordinary and a critical service; once repaired, each is back in its own way:
+    the one that is still tried by itself, the other when somebody starts it, be it by hand."""
     program, good = stack.folder / "app.py", TINY.read_text()
     program.write_text(good)
     for name in ("api", "vital"):
@@ -79,7 +90,7 @@ def test_f02_crash_loop(stack: Stack, row: Row) -> None:
     until(lambda: len(spawned(stack, "vital")) >= 5, PATIENCE)
     busy = (processor_seconds(monitor) - used) / since.seconds()
     row.figure("processor of the monitor meanwhile, %", round(100 * busy, 1))
-    assert busy < 0.25
+    assert busy < IDLE
     assert len(spawned(stack, "api")) == 2, "the first at once, and one attempt"
     moments = spawned(stack, "vital")
     pauses = [later - sooner for sooner, later in itertools.pairwise(moments)]
@@ -92,9 +103,16 @@ def test_f02_crash_loop(stack: Stack, row: Row) -> None:
     program.write_text(good)
     row.serving(repaired.until(lambda: well_tiny(stack, "vital")))
     until(lambda: state(stack, "vital") == "up" and resolved(stack, "vital"), PATIENCE)
-    assert state(stack) == "gave-up"
-    stack.ok("start")
+    sweeps(stack)
+    assert state(stack) == "gave-up" and len(spawned(stack, "api")) == 2, "nobody has started it since"
+    by_hand = stack.spawn([PYTHON, "-S", str(program), str(port_of(stack, "api")), "api"], cwd=stack.folder)
     until(lambda: state(stack) == "up" and resolved(stack), PATIENCE)
+    assert root(stack).pid == by_hand.pid and by_hand.poll() is None, "it was to be taken as it is"
+    taken = root(stack)
+    process.send(taken, signal.SIGKILL)  # watched as ever, with all its attempts
+    by_hand.wait(10)
+    back(stack, taken)
+    stack.ok("health")
     assert len(lines(stack, "alerts", "")) == 4, lines(stack, "alerts", "")
 
 
@@ -120,18 +138,20 @@ def well_tiny(stack: Stack, name: str) -> bool:
         return False
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_f03_slow_crash_loop(stack: Stack, row: Row) -> None:
-    """Well for a second each time: its attempts are not forgiven before it has been calm for long."""
-    stack.tiny("api", "--exit-after=1", calm=300)
+    """Well for twenty seconds each time: its attempts are not forgiven before it has been calm for long."""
+    stack.tiny("api", f"--exit-after={LIFE}", attempts=2)  # and `calm` as it is when nobody says anything
     stack.ops.update(monitor=True, interval=1)
     stack.write()
     since = Since()
     stack.inv("start")
-    row.noticed(since.until(lambda: state(stack) == "gave-up"))
+    row.noticed(since.until(lambda: state(stack) == "gave-up", 4 * LIFE + PATIENCE))
     starts = (stack.state / "logs" / "api.log").read_text().count("listening")
     row.figure("starts until it was given up", starts)
-    # The command's, the first at once, three attempts; one more if it died before the monitor had seen it for once.
-    assert starts in (5, 6)
+    assert starts == 4, "the command's, the first at once, two attempts"
+    assert since.seconds() > starts * LIFE
     assert len(lines(stack, "monitor", " api up")) >= 3, "it was well in between"
     assert len(until(lambda: critical(stack), PATIENCE)) == 1 and not resolved(stack)
     assert not stack.running()
@@ -146,6 +166,7 @@ def test_f04_clean_exit(stack: Stack, row: Row) -> None:
         found.append(recovery(stack, "pg-api", lambda one: stack.fault("pg-api", "exit0"), "down"))
         until(lambda: state(stack, "pg-api") == "up", PATIENCE)
     measured(row, *found)
+    assert max(one.noticed for one in found) < BY_EVENT, found
     assert lines(stack, "monitor", " pg-api restart", "died: exit 0")
     assert restarts(stack, "pg-api") == 2 and len(stack.running("pg-api")) == 1
     assert not critical(stack, "pg-api") and stack.ok("health", "--json").document["healthy"]
