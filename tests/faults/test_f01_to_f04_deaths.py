@@ -90,7 +90,7 @@ def test_f02_crash_loop(stack: Stack, row: Row) -> None:
     assert len(critical(stack)) == len(critical(stack, "vital")) == 1
     repaired = Since()
     program.write_text(good)
-    row.serving(repaired.until(lambda: well_tiny(stack, "vital")))
+    row.serving(repaired.until(lambda: well_tiny(stack, "vital")), since="the repair")
     until(lambda: state(stack, "vital") == "up" and resolved(stack, "vital"), PATIENCE)
     assert state(stack) == "gave-up"
     stack.ok("start")
@@ -127,7 +127,7 @@ def test_f03_slow_crash_loop(stack: Stack, row: Row) -> None:
     stack.write()
     since = Since()
     stack.inv("start")
-    row.noticed(since.until(lambda: state(stack) == "gave-up"))
+    row.noticed(since.until(lambda: state(stack) == "gave-up"), since="the start")
     starts = (stack.state / "logs" / "api.log").read_text().count("listening")
     row.figure("starts until it was given up", starts)
     # The command's, the first at once, three attempts; one more if it died before the monitor had seen it for once.

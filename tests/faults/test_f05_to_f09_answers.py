@@ -124,7 +124,8 @@ def test_f08_slow_start(stack: Stack, row: Row) -> None:
     found = recovery(stack, "pg-api", lambda one: process.send(one, signal.SIGKILL), "down")
     since = Since()
     row.figure("from its first answer to `up`", since.until(lambda: state(stack, "pg-api") == "up"))
-    measured(row, found)
+    row.noticed(found.noticed, since="a later kill")
+    row.serving(found.serving, since="a later kill")
     sweeps(stack)
     assert restarts(stack, "pg-api") == 1 and well(stack, "pg-api") == found.after != first
     assert log(stack, "pg-api").count("listening on") == 2, "it was ended before it could become ready"

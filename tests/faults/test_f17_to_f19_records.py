@@ -62,7 +62,7 @@ def test_f17_pid_reused(stack: Stack, row: Row) -> None:
         Watchpost(str(stack.state)).sign_on(kind, lies[kind])
     since = Since()
     stack.ok("start", "--only", "pg-api")  # bank-api stays down: that was wanted last
-    row.serving(since.until(lambda: well(stack, "pg-api")))
+    row.serving(since.until(lambda: well(stack, "pg-api")), since="the start")
     stack.ok("monitor-start")
     until(lambda: post.who(Watchpost(str(stack.state)), "guard"), PATIENCE)
     until(lambda: state(stack, "pg-api") == "up" and state(stack, "bank-api") == "down", PATIENCE)
@@ -92,7 +92,7 @@ def test_f18_another_boot(stack: Stack, row: Row) -> None:
     assert [(one["state"], one["wanted"]) for one in seen.values()] == [("down", "up"), ("down", "down")]
     since = Since()
     stack.ok("monitor-start")
-    row.serving(since.until(lambda: well(stack, "pg-api")))
+    row.serving(since.until(lambda: well(stack, "pg-api")), since="the monitor's start")
     until(lambda: state(stack, "pg-api") == "up" and state(stack, "bank-api") == "down", PATIENCE)
     assert recorded(stack, "pg-api")["process"]["boot"] == process.boot_id()
     assert recorded(stack, "pg-api")["process"]["pid"] == alone(stack, "pg-api").pid and not stack.running("bank-api")
@@ -111,7 +111,7 @@ def test_f19_left_behind(stack: Stack, row: Row) -> None:
     killed_at_once(stack)
     since = Since()
     states = stack.ok("start", "--json").states
-    row.serving(since.seconds())
+    row.serving(since.seconds(), since="the start")
     assert states == {**dict.fromkeys(NAMES, "changed"), "monitor": "changed"}
     assert all(well(stack, name) == alone(stack, name).pid for name in NAMES)
 

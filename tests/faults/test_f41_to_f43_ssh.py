@@ -44,7 +44,7 @@ def test_f41_services_started_in_an_ssh_session_outlive_it(row: Row, stack: Stac
     assert all(stack.get(name, "/health")[0] == 200 for name in before)
     since = Since()
     process.send(before["api"], signal.SIGKILL)  # and they are watched as before
-    row.serving(since.until(lambda: root(stack) != before["api"] and state(stack) == "up"))
+    row.serving(since.until(lambda: root(stack) != before["api"] and state(stack) == "up"), since="a later kill")
     assert stack.ok("health", "--json").document["healthy"]
 
 

@@ -67,12 +67,12 @@ def test_f50_when_all_five_die_the_critical_one_comes_first_and_one_alert_is_tol
         return len(back) == len(ALL)
 
     until(all_back, PATIENCE)
-    row.serving(max(back.values()))
+    row.serving(max(back.values()), since="the monitor was let go on")
     row.figure("seconds until recon-api, the critical one, serves", back["recon-api"])
     begun = {name: recorded(stack, name)["started_at"] for name in ALL}
     assert min(begun, key=begun.__getitem__) == "recon-api", begun
     assert len(set(begun.values())) > 1, "not one after the other"
-    row.noticed(since.until(lambda: lines(stack, "alerts", "CRITICAL")))
+    row.noticed(since.until(lambda: lines(stack, "alerts", "CRITICAL")), since="the monitor was let go on")
     until(lambda: lines(stack, "alerts", "RESOLVED"), PATIENCE)
     (alert,) = lines(stack, "alerts", "CRITICAL")
     assert "services failed at once: recon-api" in alert, alert
