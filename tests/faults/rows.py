@@ -157,7 +157,12 @@ ROWS = (
         "refused and explained, with exit code 2",
         limits="a listener of root stands for Docker's proxy",
     ),
-    Fault(30, "the disk of the logs is full", "a tiny tmpfs", "services run on; what is lost is bounded; recovers"),
+    Fault(
+        30,
+        "the disk of the logs is full",
+        "a tiny tmpfs",
+        "services run on; lost is only what found no room, each line of it counted by its writer; recovers",
+    ),
     Fault(
         31,
         "flood of log lines",
@@ -182,7 +187,7 @@ ROWS = (
         35,
         "leaks",
         "a great many restarts",
-        "descriptors and memory of the monitor stay flat",
+        "descriptors, threads and memory of monitor and guard stay flat: at most 1 MiB more over the second half",
         limits="2000 restarts, so that the run stays short",
     ),
     Fault(
@@ -230,15 +235,16 @@ ROWS = (
         43,
         "one host of fifty does not answer",
         "its packets are dropped",
-        "the other 49 are served as ever, in bounded time",
+        "the other 49 are served as ever, and it costs no more than the time to connect",
         limits="fifty sshd on one machine; a full backlog that drops connections stands for the firewall",
     ),
     Fault(44, "zombie", "a parent that does not wait", "counts as dead, and is replaced"),
     Fault(
         45,
         "resources exhausted",
-        "no more processes, no more descriptors, no more memory for the monitor",
-        "tried again with growing delays; the monitor does not crash",
+        "no more processes, no more descriptors for the monitor, no more memory for what it starts",
+        "tried again with growing delays up to `retry_max`; the monitor does not crash",
+        limits="a monitor that has no memory itself is F14",
     ),
     Fault(
         46,

@@ -77,7 +77,7 @@ def ready(stack: Stack, name: str) -> Process | None:
     return Process(**said["process"]) if said["ready_at"] else None
 
 
-# A server that needs more memory than the monitor and its margin have: a limit of the monitor binds what it starts, too.
+# Needs more memory than the monitor and its margin have; a limit of the monitor binds what it starts, too.
 HUNGRY = """
 import mmap, runpy, sys
 held = mmap.mmap(-1, 4 << 30)
