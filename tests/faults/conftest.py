@@ -1,7 +1,9 @@
 """The fixture `row`, and one line of JSON for each test of a row in the file that $OPS_FAULTS_RESULTS names:
 
 {"row": 1, "test": "tests/faults/…::test_f01_crash", "result": "passed", "why": "", "took": 3.1,
- "noticed": 0.004, "serving": 0.06, "figures": {"restarts": 1}}
+ "noticed": 0.004, "serving": 0.06, "since": {"serving": "a later kill"}, "figures": {"restarts": 1}}
+
+What comes before them is of the run as a whole: {"run": {"user": "root", "began": 1767225600.0, "cpus": 2, ...}}.
 """
 
 from __future__ import annotations
@@ -12,8 +14,10 @@ import time
 from collections.abc import Generator
 from typing import Any
 
+import psutil
 import pytest
 
+from benchmarks import machine
 from tests.faults.row import Row, number_of
 
 RESULTS = "OPS_FAULTS_RESULTS"
@@ -73,11 +77,22 @@ def _why(report: pytest.TestReport) -> str:
     return str(crash.message if crash else report.longrepr).strip().splitlines()[0]
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Writes down what the machine was like before anything ran; where several workers run, once for all of them."""
+    if not hasattr(session.config, "workerinput"):
+        user = psutil.Process().username()
+        _append({"run": {"began": time.time(), "user": user, **machine.told()}})
+
+
 def _write(item: pytest.Item, said: dict[str, Any]) -> None:
+    measured = item.stash.get(_row, Row(number_of(item.name)))
+    took = {**measured.seconds, "since": measured.since, "figures": measured.figures}
+    _append({"row": measured.number, "test": item.nodeid, **said, **took})
+
+
+def _append(line: dict[str, Any]) -> None:
     path = os.environ.get(RESULTS)
     if not path:
         return
-    measured = item.stash.get(_row, Row(number_of(item.name)))
-    line = {"row": measured.number, "test": item.nodeid, **said, **measured.seconds, "figures": measured.figures}
     with open(path, "a", encoding="utf-8") as file:  # one write at its end: several workers share the file
         file.write(json.dumps(line) + "\n")

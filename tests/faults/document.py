@@ -25,9 +25,12 @@ written by
 {command}
 ```
 
-on {date}, on a machine with {machine}: {count}.
+on {date}: {count}. The machine: {machine}.
 
-*Noticed* and *serving* are seconds from the fault to the moment when the toolkit knew, and to the first right answer.
+*Noticed* and *serving* are seconds to the moment when the toolkit knew, and to the first right answer. A bare figure
+counts from the injected fault. Where the clock began with something else, the cell says with what ("0.034 after the
+thaw"): some faults are over only when they are taken back, and some show that a service is still watched by a later
+kill.
 Tests shorten times through the inventory only (probes every second, say), so a figure belongs to the inventory of its
 test; what the shipped inventory comes to is computed by `inv check-inventory`.
 """
@@ -39,8 +42,17 @@ VERDICTS = {"passed": "passed", "failed": "**failed**", "skipped": "not run"}
 
 def read(results: Path) -> dict[int, dict[str, Any]]:
     """The last line of each row."""
-    lines = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
-    return {line["row"]: line for line in lines}
+    return {line["row"]: line for line in _lines(results) if "row" in line}
+
+
+def began(results: Path) -> dict[str, Any]:
+    """The machine and the user when the run began, and how many seconds it took until its last row was over."""
+    found = next((line["run"] for line in _lines(results) if "run" in line), {})
+    return {**found, "took": results.stat().st_mtime - found["began"]} if found else {}
+
+
+def _lines(results: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
 
 
 def document(found: dict[int, dict[str, Any]], date: str, machine: str) -> str:
@@ -79,8 +91,14 @@ def _verdict(fault: Fault, line: dict[str, Any] | None) -> str:
 def _cells(fault: Fault, line: dict[str, Any] | None) -> list[str]:
     said = line or {"figures": {}}
     figures = ", ".join(f"{name}: {value}" for name, value in said["figures"].items())
-    times = [_seconds(said.get(name)) for name in ("noticed", "serving")]
+    times = [_time(said, name) for name in ("noticed", "serving")]
     return [str(fault), fault.name, fault.holds, _verdict(fault, line), *times, figures]
+
+
+def _time(said: dict[str, Any], name: str) -> str:
+    """How long it took, and since what, where that is not the fault."""
+    since = said.get("since", {}).get(name)
+    return f"{_seconds(said[name])} after {since}" if since else _seconds(said.get(name))
 
 
 def _seconds(value: float | None) -> str:
@@ -99,11 +117,15 @@ def _why(fault: Fault, line: dict[str, Any] | None) -> str:
     return f"- **{fault}** {fault.name}: {_verdict(fault, line)}. {words}." if words else ""
 
 
-def machine() -> str:
-    """What figures depend on, as far as it can be asked."""
+def machine(run: dict[str, Any]) -> str:
+    """What figures depend on, as far as it can be asked; most of it as it was when the run began."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    kernel = f"{platform.system()} {platform.release()}"
-    return f"{cores} cores, {kernel}, Python {platform.python_version()}"
+    kernel = f"{platform.system()} {platform.release()}, Python {platform.python_version()}"
+    if not run:
+        return f"{cores} cores, {kernel}"
+    load = ", ".join(f"{one:.2f}" for one in run["load"])
+    made_of = f"{cores} cores ({run['cpu']}), {run['memory_mb'] / 1000:.1f} GB of memory, {kernel}"
+    return f"{made_of}; by the user {run['user']}; load {load} at the start; it took {run['took'] / 60:.1f} minutes"
 
 
 def main(results: str, file: str = "") -> None:
@@ -112,7 +134,7 @@ def main(results: str, file: str = "") -> None:
         print(table(found, only_found=True))
         return
     date = datetime.now(timezone.utc).strftime("%Y-%m-%d")
-    page = document(found, date, machine()) + soak(Path(file).with_name("soak.md"))
+    page = document(found, date, machine(began(Path(results)))) + soak(Path(file).with_name("soak.md"))
     Path(file).write_text(page, encoding="utf-8")
 
 

@@ -23,23 +23,31 @@ def number_of(test: str) -> int:
 
 @dataclass
 class Row:
-    """One row's figures. Seconds are wall time since the fault was injected, as the test's own clock had it."""
+    """One row's figures. Seconds are wall time since the fault was injected, as the test's own clock had it; where that
+    clock began with anything else (a repair, a command, a later kill), `since` says with what."""
 
     number: int
     seconds: dict[str, float] = field(default_factory=dict)
+    since: dict[str, str] = field(default_factory=dict)
     figures: dict[str, float | str] = field(default_factory=dict)
 
-    def noticed(self, seconds: float) -> None:
+    def noticed(self, seconds: float, since: str = "") -> None:
         """The toolkit knew: what `status` reads, or the log of the monitor, said so."""
-        self.seconds["noticed"] = round(seconds, 3)
+        self._took("noticed", seconds, since)
 
-    def serving(self, seconds: float) -> None:
-        """Somebody answered again as the service should."""
-        self.seconds["serving"] = round(seconds, 3)
+    def serving(self, seconds: float, since: str = "") -> None:
+        """Somebody answered again as the service should: row.serving(0.034, since="the thaw")."""
+        self._took("serving", seconds, since)
 
     def figure(self, name: str, value: float | str) -> None:
         """Anything else worth telling: row.figure("lines lost", 0)."""
         self.figures[name] = round(value, 3) if isinstance(value, float) else value
+
+    def _took(self, what: str, seconds: float, since: str) -> None:
+        self.seconds[what] = round(seconds, 3)
+        self.since.pop(what, None)
+        if since:
+            self.since[what] = since
 
 
 class Since:

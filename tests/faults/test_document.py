@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from invoke.exceptions import Exit
 
 from ops.dev import faults
-from tests.faults.document import SOAK_BEGINS, document, read, soak, table
+from tests.faults.document import SOAK_BEGINS, began, document, machine, read, soak, table
 from tests.faults.row import Row, number_of
 from tests.faults.rows import ROWS
 from tests.soak.__main__ import HEAD
@@ -28,6 +29,7 @@ def test_f01_well(row):
 
 def test_f02_ill(row):
     row.noticed(2.0)
+    row.serving(0.034, since="the thaw")
     assert 1 == 2, "two | three"
 
 @pytest.mark.skip(reason="no such kernel")
@@ -84,13 +86,24 @@ def test_the_page_shows_every_row_and_what_became_of_it(tmp_path: Path) -> None:
     rows = {line.split("|")[1].strip(): line for line in page.splitlines() if line.startswith("| F")}
     assert list(rows) == [f"F{fault.number}" for fault in ROWS]
     assert "| passed | 0.004 | 1.50 | lines lost: 0 |" in rows["F1"]
-    assert "| **failed** | 2.00 |" in rows["F2"] and "| not run |" in rows["F3"]
+    assert "| **failed** | 2.00 | 0.034 after the thaw |" in rows["F2"] and "| not run |" in rows["F3"]
     assert "52 rows, 1 passed, 2 failed, 49 not run" in page
-    assert "on 2024-02-29, on a machine with 2 cores" in page and "./inv dev.faults" in page
+    assert "on 2024-02-29: 52 rows" in page and "The machine: 2 cores." in page and "./inv dev.faults" in page
     assert "- **F3** slow crash loop: not run. no such kernel" in page
     assert "- **F50** all die at once: not run. the run ended before its turn" in page
     part = table(play(tmp_path), only_found=True)
     assert part.count("\n| F") == 4
+
+
+def test_the_page_tells_of_the_machine_the_user_and_how_long_it_took(tmp_path: Path) -> None:
+    play(tmp_path)
+    run = began(tmp_path / "results")
+    said = machine(run)
+    assert f"({run['cpu']})" in said and f"{run['memory_mb'] / 1000:.1f} GB" in said, said
+    assert f"by the user {pwd.getpwuid(os.geteuid()).pw_name};" in said
+    assert f"load {run['load'][0]:.2f}, " in said and 0 < run["took"] < 60
+    assert "took 2.5 minutes" in machine({**run, "took": 150.0})
+    assert "cores" in machine({}), "a file of results that says nothing of it"
 
 
 def test_a_test_that_is_named_after_no_row_cannot_speak_for_one() -> None:
@@ -98,6 +111,9 @@ def test_a_test_that_is_named_after_no_row_cannot_speak_for_one() -> None:
     made = Row(7)
     made.figure("share", 0.123456)
     assert made.figures == {"share": 0.123}
+    made.serving(2.0, since="the repair")
+    made.serving(1.0)
+    assert (made.seconds, made.since) == ({"serving": 1.0}, {})
 
 
 @pytest.mark.parametrize("said", ["F99x", "crash", "F1;F2"])

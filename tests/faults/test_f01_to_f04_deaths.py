@@ -101,7 +101,7 @@ def test_f02_crash_loop(stack: Stack, row: Row) -> None:
     assert len(critical(stack)) == len(critical(stack, "vital")) == 1
     repaired = Since()
     program.write_text(good)
-    row.serving(repaired.until(lambda: well_tiny(stack, "vital")))
+    row.serving(repaired.until(lambda: well_tiny(stack, "vital")), since="the repair")
     until(lambda: state(stack, "vital") == "up" and resolved(stack, "vital"), PATIENCE)
     sweeps(stack)
     assert state(stack) == "gave-up" and len(spawned(stack, "api")) == 2, "nobody has started it since"
@@ -147,7 +147,7 @@ def test_f03_slow_crash_loop(stack: Stack, row: Row) -> None:
     stack.write()
     since = Since()
     stack.inv("start")
-    row.noticed(since.until(lambda: state(stack) == "gave-up", 4 * LIFE + PATIENCE))
+    row.noticed(since.until(lambda: state(stack) == "gave-up", 4 * LIFE + PATIENCE), since="the start")
     starts = (stack.state / "logs" / "api.log").read_text().count("listening")
     row.figure("starts until it was given up", starts)
     assert starts == 4, "the command's, the first at once, two attempts"

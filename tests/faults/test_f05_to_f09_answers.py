@@ -67,6 +67,8 @@ def test_f06_half_hang(stack: Stack, row: Row) -> None:
     """recon-api is restarted for it; of one that is only watched, nothing is, and it may hang for long."""
     mode = stack.folder / "mode"
     sample(stack, "pg-api", "bank-api", "recon-api")
+    stack.write()
+    worst = worst_cases(stack)["recon-api"]  # before there is one that has none, since it is only watched
     asked_often = [{"http": "/", "every": 0.1, "timeout": 1, "restart": False}]
     stack.tiny("watched", f"--mode={mode}", health=asked_often)
     watched(stack)
@@ -78,6 +80,8 @@ def test_f06_half_hang(stack: Stack, row: Row) -> None:
         checks = {reading(stack, "watched")["checked_at"]}  # ten of them would be begun each second
         until(lambda: checks.add(reading(stack, "watched")["checked_at"]) or len(checks) > 3, PATIENCE)
     measured(row, found)
+    row.figure("computed worst case, recon-api", worst)
+    assert found.serving < worst, (found, worst)
     row.figure("probes of one service at a time", max(seen))
     assert len(seen) > 10 and max(seen) == 1, "an asking began before the one before it was over"
     assert restarts(stack, "recon-api") == 1
@@ -91,11 +95,14 @@ def test_f07_wrong_answer(stack: Stack, row: Row) -> None:
     """All of them go on answering with 200."""
     sample(stack, "pg-api", "bank-api", "frontend")
     watched(stack)
+    worst = worst_cases(stack)
     faults = {"pg-api": "degraded", "bank-api": "wrong-page", "frontend": "wrong-page"}
     found = {
         name: recovery(stack, name, lambda _, n=name, f=fault: wrong(stack, n, f)) for name, fault in faults.items()
     }
     measured(row, *found.values())
+    row.figure("computed worst cases", ", ".join(f"{name} {worst[name]}" for name in faults))
+    assert all(found[name].serving < worst[name] for name in faults), (found, worst)
     whys = {"pg-api": "degraded", "bank-api": "not JSON", "frontend": "SettlePaisa"}
     for name, why in whys.items():
         assert told(stack, name, "unhealthy") and why in told(stack, name, "unhealthy")[0]
@@ -124,7 +131,8 @@ def test_f08_slow_start(stack: Stack, row: Row) -> None:
     found = recovery(stack, "pg-api", lambda one: process.send(one, signal.SIGKILL), "down")
     since = Since()
     row.figure("from its first answer to `up`", since.until(lambda: state(stack, "pg-api") == "up"))
-    measured(row, found)
+    row.noticed(found.noticed, since="a later kill")
+    row.serving(found.serving, since="a later kill")
     sweeps(stack)
     assert restarts(stack, "pg-api") == 1 and well(stack, "pg-api") == found.after != first
     assert log(stack, "pg-api").count("listening on") == 2, "it was ended before it could become ready"

@@ -49,7 +49,7 @@ def test_f10_ignores_term(stack: Stack, row: Row) -> None:
     assert not process.alive(last) and free(port_of(stack, "bank-api")) and not stack.running("bank-api")
     assert f"KILL after {GRACE:.0f} s" in stopped["detail"] and GRACE <= stopped["seconds"] < GRACE + 5, stopped
     row.figure("of which beyond its grace", round(stopped["seconds"] - GRACE, 3))
-    row.serving(restarted["seconds"])
+    row.serving(restarted["seconds"], since="the restart was asked for")
 
 
 @needs_npm

@@ -112,7 +112,7 @@ def test_f13_monitor_killed(stack: Stack, row: Row) -> None:
         assert health["monitor"]["pid"] == until(lambda: monitor(stack)).pid
         assert all(restarts(stack, name) == 0 for name in NAMES)
     found = recovery(stack, "recon-api", lambda one: process.send(one, signal.SIGKILL), "down")
-    row.figure("a crash under the next one: serving", found.serving)
+    row.serving(found.serving, since="a kill under the next one")
 
 
 @on_linux
@@ -129,8 +129,8 @@ def test_f14_monitor_without_memory(stack: Stack, row: Row) -> None:
         row.figure("seconds until it was felt", since.until(lambda: felt(stack, first), PATIENCE))
         until(lambda: monitor(stack), PATIENCE)
     found = recovery(stack, "recon-api", lambda one: process.send(one, signal.SIGKILL), within=80)
-    row.noticed(found.noticed)
-    row.serving(found.serving)
+    row.noticed(found.noticed, since="a later kill")
+    row.serving(found.serving, since="a later kill")
     row.figure("it ended for it", "no" if process.alive(first) else "yes")
     files = [*stack.state.glob("*.json"), *(stack.state / "services").glob("*.json")]
     assert len(files) >= len(NAMES) + 2
@@ -160,7 +160,7 @@ def test_f15_monitor_hangs(stack: Stack, row: Row) -> None:
         until(lambda: all(state(stack, name) == "up" for name in NAMES), PATIENCE)
         assert stack.ok("health", "--json").document["healthy"]
     found = recovery(stack, "recon-api", lambda one: process.send(one, signal.SIGKILL), "down")
-    row.figure("a crash under the next one: serving", found.serving)
+    row.serving(found.serving, since="a kill under the next one")
 
 
 @pytest.mark.slow

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import operator
+import re
 import signal
 import stat
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -17,8 +22,8 @@ from ops.model import Stack as StackNoun
 from ops.operations import watched as post
 from tests.faults.row import Row, Since
 from tests.faults.stage import sample, well
-from tests.scene import alone, bystander, ended, recorded
-from tests.stack import Stack
+from tests.scene import alone, bystander, ended, identified, recorded
+from tests.stack import PYTHON, Stack
 from tests.waiting import until
 from tests.watch import PATIENCE, root, state, watched
 
@@ -34,12 +39,46 @@ def forge(stack: Stack, who: Process, name: str) -> None:
     written.remember(Record(name, who, f"{written.tag}-00000000", "", at, port=None, ready_at=at, grace=1.0))
 
 
+# Whatever is sent to it stays pending for ever. What cannot be blocked shows by itself: SIGKILL and SIGSTOP at once,
+# and the SIGCONT that would hide a SIGSTOP stays pending, too.
+WITNESS = """
+import signal, time
+signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+while True: time.sleep(60)
+"""
+
+
+def witness(stack: Stack) -> Process:
+    """A process that has nothing to do with anything, of which can be told whether it was ever sent a signal. Without
+    /proc, one that would end at nearly all of them."""
+    if sys.platform != "linux":
+        return bystander(stack)
+    child = stack.spawn([PYTHON, "-S", "-c", WITNESS], cwd="/")
+    until(lambda: signals_of(child.pid, "SigBlk") >> (signal.SIGTERM - 1) & 1)
+    return identified(child.pid)
+
+
+def signals_of(pid: int, *masks: str) -> int:
+    """Signals as /proc has them, one bit each."""
+    said = re.findall(r"^(\w+):\s+([0-9a-f]{16})$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    found = [int(bits, 16) for name, bits in said if name in masks]
+    assert len(found) == len(masks)
+    return functools.reduce(operator.or_, found)
+
+
+def signalled(one: Process) -> bool:
+    line = process.entry(one.pid)
+    if line is None or not process.alive(one) or line.state in "Tt":
+        return True
+    return sys.platform == "linux" and bool(signals_of(one.pid, "SigPnd", "ShdPnd"))
+
+
 @pytest.mark.slow
 def test_f17_pid_reused(stack: Stack, row: Row) -> None:
     """The records of a service, of the monitor and of the guard name living strangers; every verb meets them."""
     sample(stack, *NAMES)
     stack.write()
-    strangers = {name: bystander(stack) for name in (*NAMES, "monitor", "guard")}
+    strangers = {name: witness(stack) for name in (*NAMES, "monitor", "guard")}
     forge(stack, strangers["pg-api"], "pg-api")
     shown = stack.inv("status", "--json").services["pg-api"]["pid"]
     assert shown == strangers["pg-api"].pid, "a true record would be believed"
@@ -55,20 +94,20 @@ def test_f17_pid_reused(stack: Stack, row: Row) -> None:
     for verb in (["stop"], ["restart-one", "pg-api"], ["start"], ["reset"]):
         lie()
         stack.ok(*verb)
-        assert all(process.alive(one) for one in strangers.values()), f"{verb} signalled a stranger"
+        assert not any(map(signalled, strangers.values())), f"{verb} signalled a stranger"
     stack.ok("stop")
     lie()
     for kind in ("monitor", "guard"):
         Watchpost(str(stack.state)).sign_on(kind, lies[kind])
     since = Since()
     stack.ok("start", "--only", "pg-api")  # bank-api stays down: that was wanted last
-    row.serving(since.until(lambda: well(stack, "pg-api")))
+    row.serving(since.until(lambda: well(stack, "pg-api")), since="the start")
     stack.ok("monitor-start")
     until(lambda: post.who(Watchpost(str(stack.state)), "guard"), PATIENCE)
     until(lambda: state(stack, "pg-api") == "up" and state(stack, "bank-api") == "down", PATIENCE)
     assert recorded(stack, "pg-api")["process"]["pid"] == alone(stack, "pg-api").pid
     stack.ok("stop", "monitor-stop")
-    harmed = [name for name, one in strangers.items() if not process.alive(one)]
+    harmed = [name for name, one in strangers.items() if signalled(one)]
     row.figure("strangers signalled", len(harmed))
     assert harmed == []
 
@@ -92,7 +131,7 @@ def test_f18_another_boot(stack: Stack, row: Row) -> None:
     assert [(one["state"], one["wanted"]) for one in seen.values()] == [("down", "up"), ("down", "down")]
     since = Since()
     stack.ok("monitor-start")
-    row.serving(since.until(lambda: well(stack, "pg-api")))
+    row.serving(since.until(lambda: well(stack, "pg-api")), since="the monitor's start")
     until(lambda: state(stack, "pg-api") == "up" and state(stack, "bank-api") == "down", PATIENCE)
     assert recorded(stack, "pg-api")["process"]["boot"] == process.boot_id()
     assert recorded(stack, "pg-api")["process"]["pid"] == alone(stack, "pg-api").pid and not stack.running("bank-api")
@@ -111,7 +150,7 @@ def test_f19_left_behind(stack: Stack, row: Row) -> None:
     killed_at_once(stack)
     since = Since()
     states = stack.ok("start", "--json").states
-    row.serving(since.seconds())
+    row.serving(since.seconds(), since="the start")
     assert states == {**dict.fromkeys(NAMES, "changed"), "monitor": "changed"}
     assert all(well(stack, name) == alone(stack, name).pid for name in NAMES)
 

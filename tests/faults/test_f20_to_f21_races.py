@@ -39,7 +39,7 @@ def test_f20_twenty_starts(stack: Stack, row: Row) -> None:
     with never_two(stack) as census:
         since = Since()
         commands = [stack.popen("start", "--json") for _ in range(STARTS)]
-        row.serving(since.until(lambda: all(well(stack, name) for name in names), 100))
+        row.serving(since.until(lambda: all(well(stack, name) for name in names), 100), since="the first start")
         ends = [(command.communicate(timeout=100), command.returncode) for command in commands]
     row.figure("until the last of 20 had ended", since.seconds())
     row.figure("looks at the process table", census.looks)

@@ -47,7 +47,7 @@ def test_f22_port_taken(stack: Stack, row: Row) -> None:
     since = Since()
     other.kill()
     other.wait()
-    row.serving(since.until(lambda: well(stack, "pg-api")))
+    row.serving(since.until(lambda: well(stack, "pg-api")), since="the port was free")
     until(lambda: state(stack, "pg-api") == "up" and resolved(stack, "pg-api"), PATIENCE)
     assert well(stack, "pg-api") == alone(stack, "pg-api").pid and log(stack, "pg-api").count("listening on") == 1
     assert len(lines(stack, "alerts", " pg-api:")) == 2
@@ -65,7 +65,7 @@ def test_f23_port_stolen(stack: Stack, row: Row) -> None:
     assert stack.get("pg-api", "/health") == (200, '{"status": "healthy"}')
     since = Since()
     stack.ok("release", "pg-api")
-    row.noticed(since.until(lambda: state(stack, "pg-api") == "foreign"))
+    row.noticed(since.until(lambda: state(stack, "pg-api") == "foreign"), since="the release")
     sweeps(stack, 3)
     health = stack.inv("health", "--json")
     found = health.services["pg-api"]
@@ -75,7 +75,7 @@ def test_f23_port_stolen(stack: Stack, row: Row) -> None:
     since = Since()
     other.kill()
     other.wait()
-    row.serving(since.until(lambda: well(stack, "pg-api") not in (0, before.pid)))
+    row.serving(since.until(lambda: well(stack, "pg-api") not in (0, before.pid)), since="the port was free")
     until(lambda: state(stack, "pg-api") == "up" and resolved(stack, "pg-api"), PATIENCE)
     assert log(stack, "pg-api").count("listening on") == 2
 
@@ -266,7 +266,7 @@ def test_f26_another_port(stack: Stack, row: Row) -> None:
     with bound(port):
         since = Since()
         begun = stack.inv("start", "--json").outcomes
-        row.noticed(since.seconds())
+        row.noticed(since.seconds(), since="the start")
         for name, other in others.items():
             assert begun[name]["state"] == "failed" and f"listens on {other} instead" in begun[name]["detail"], begun
         for name in ("pg-api", "bumps"):

@@ -31,13 +31,13 @@ def test_f27_either_address_family_is_probed_and_watched_for_strangers(row: Row,
     since = Since()
     for one in before.values():
         ended(one)
-    row.noticed(since.until(lambda: all(state(stack, name) == "foreign" for name in ports)))
+    row.noticed(since.until(lambda: all(state(stack, name) == "foreign" for name in ports)), since="both were killed")
     assert not stack.running() and all(other.poll() is None for other in others.values())
     since = Since()
     for other in others.values():
         other.kill()
         other.wait()
-    row.figure("seconds until up once it is freed", since.until(lambda: all(state(stack, n) == "up" for n in ports)))
+    row.serving(since.until(lambda: all(state(stack, n) == "up" for n in ports)), since="the ports were free")
     assert {name: listening(port) for name, port in ports.items()} == {name: {alone(stack, name).pid} for name in ports}
 
 
@@ -57,7 +57,7 @@ def test_f28_kill_port_ends_listeners_and_leaves_the_clients_of_the_port_alone(r
         command = stack.popen("kill-port", str(port), "--json")
         row.figure("seconds until the listener was gone", begun.until(lambda: not process.alive(before)))
         since = Since()
-        row.serving(since.until(lambda: answerer(stack) not in (0, before.pid)))
+        row.serving(since.until(lambda: answerer(stack) not in (0, before.pid)), since="the listener was gone")
         out, err = command.communicate(timeout=60)
         assert command.returncode == 0, out + err
         assert f"ended pid {before.pid}" in out
@@ -79,7 +79,7 @@ def test_f29_a_listener_of_another_user_is_refused_named_and_never_signalled(row
         stack.write()
         since = Since()
         started = stack.inv("start", "--json")
-        row.noticed(since.seconds())
+        row.noticed(since.seconds(), since="the start")
         assert (started.code, started.outcomes["api"]["after"]) == (2, "foreign"), str(started)
         assert "user root" in started.outcomes["api"]["detail"]
         for words in (["kill-port", str(port)], ["kill-port", str(port), "--force"], ["reset"]):
@@ -91,6 +91,6 @@ def test_f29_a_listener_of_another_user_is_refused_named_and_never_signalled(row
         since = Since()
         other.kill()
         other.wait()
-        row.figure("seconds until it serves once it is freed", since.until(lambda: answerer(stack)))
+        row.serving(since.until(lambda: answerer(stack)), since="the port was free")
         assert process.owner(recorded(stack)["process"]["pid"]) == NOBODY
         stack.ok("stop")

@@ -52,7 +52,7 @@ def test_f38_a_boot_starts_what_the_shell_had_and_a_missing_program_is_named(row
 
     since = Since()  # as an init system would: hardly any environment, another home
     stack.spawn(by_hand(stack), env={"OPS_STATE": str(stack.state), "HOME": "/"})
-    row.serving(since.until(lambda: answerer(stack)))
+    row.serving(since.until(lambda: answerer(stack)), since="the boot")
     second = back(stack, first)
     had = {name: process.variable(second.pid, name) for name in ("PATH", "HOME", "TZ")}
     assert had == {"PATH": shell["PATH"], "HOME": str(stack.home), "TZ": "Asia/Kolkata"}
@@ -60,7 +60,7 @@ def test_f38_a_boot_starts_what_the_shell_had_and_a_missing_program_is_named(row
     hidden = program.rename(program.with_name("gone"))
     since = Since()
     ended(second)
-    row.noticed(since.until(lambda: lines(stack, "monitor", "own-node")))
+    row.noticed(since.until(lambda: lines(stack, "monitor", "own-node")), since="a kill without the program")
     told = until(lambda: (said := stack.inv("health")).code == 2 and "own-node" in said.out and said)  # once published
     assert told.code == 2
     refused = stack.inv("start", "--json")
@@ -93,7 +93,7 @@ def test_f39_without_input_or_terminal_services_live_on(row: Row, stack: Stack) 
     assert all(process.terminal(one.pid) is None for one in [*before.values(), *stack.watchers()])
     since = Since()
     ended(before["closed"])  # the monitor has no input to give either
-    row.serving(since.until(lambda: answerer(stack, "closed") not in (0, before["closed"].pid)))
+    row.serving(since.until(lambda: answerer(stack, "closed") not in (0, before["closed"].pid)), since="a later kill")
     after = back(stack, before["closed"], "closed")
     sweeps(stack, 2)
     assert answerer(stack, "closed") == after.pid and answerer(stack, "none") == before["none"].pid

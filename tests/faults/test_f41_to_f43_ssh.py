@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ops.fleet.ssh import CONNECT_TIMEOUT
 from ops.host import process
 from tests.faults.row import Row, Since
 from tests.loopback import Loopback, states
@@ -21,6 +22,8 @@ from tests.watch import PATIENCE, root, state
 pytestmark = [pytest.mark.skipif(bool(obstacle()), reason=obstacle()), pytest.mark.fabric]
 
 MANY = 50
+ASKED_AGAIN = 30.0  # seconds for which what broke off is asked for again; the last time may take one more connection
+LITTLE = 4.0  # seconds: two runs with fifty hosts on one machine differ by that
 
 
 def test_f41_services_started_in_an_ssh_session_outlive_it(row: Row, stack: Stack, tmp_path: Path) -> None:
@@ -44,7 +47,7 @@ def test_f41_services_started_in_an_ssh_session_outlive_it(row: Row, stack: Stac
     assert all(stack.get(name, "/health")[0] == 200 for name in before)
     since = Since()
     process.send(before["api"], signal.SIGKILL)  # and they are watched as before
-    row.serving(since.until(lambda: root(stack) != before["api"] and state(stack) == "up"))
+    row.serving(since.until(lambda: root(stack) != before["api"] and state(stack) == "up"), since="a later kill")
     assert stack.ok("health", "--json").document["healthy"]
 
 
@@ -66,6 +69,7 @@ def test_f42_a_start_whose_connection_breaks_off_is_finished_and_a_second_run_ch
         until(lambda: hung_up(fleet), PATIENCE)
         out, err = child.communicate(timeout=60)
         row.noticed(since.seconds())
+        assert since.seconds() < ASKED_AGAIN + CONNECT_TIMEOUT + 2, "it does not come to an end"
         assert child.returncode == 4, out + err
         assert "the same again" in json.loads(out)["outcomes"][-1]["detail"]
         fleet.hosts["h1"].start()
@@ -102,16 +106,29 @@ def test_f43_one_host_of_fifty_whose_packets_are_dropped_costs_the_others_nothin
         row.figure("seconds to make the hosts ready", since.seconds())
         whole = fleet.ok("start", "--limit", "h*", "--json", within=120)
         assert whole.document["recap"]["h50"]["changed"] == 1
+        alive = {command: asked(fleet, command, 0, set()) for command in COMMANDS}
         fleet.variables["h25"]["ansible_port"] = deaf.port  # what is sent there is dropped, as by a firewall
         fleet.write()
-        for words in (["health"], ["restart"]):
-            done = fleet.inv(*words, "--limit", "h*", "--json", within=120)
-            assert done.code == 4, done
-            row.figure(f"seconds for {words[0]} of {MANY} hosts, one silent", done.seconds)
-            assert done.seconds < 60
-        rows = done.document["recap"]
-        assert {name for name, one in rows.items() if one["unreachable"]} == {"h25"}
-        assert sum(one["changed"] for one in rows.values()) == MANY - 1
+        for command in COMMANDS:
+            took = asked(fleet, command, 4, {"h25"})
+            row.figure(f"seconds for {command} of {MANY} hosts, all well", alive[command])
+            row.figure(f"the same, one silent ({command})", took)
+            assert took - alive[command] < CONNECT_TIMEOUT + LITTLE, f"{command}: {alive[command]} s, then {took} s"
     finally:
         deaf.down()
         fleet.end()
+
+
+COMMANDS = {"health": "ok", "restart": "changed"}  # and how the recap counts a host where it went well
+
+
+def asked(fleet: Loopback, command: str, code: int, silent: set[str]) -> float:
+    """Seconds that a command took for all hosts, of which some are silent and all others were served."""
+    done = fleet.inv(command, "--limit", "h*", "--json", within=120)
+    assert done.code == code, done
+    recap = done.document["recap"]
+    assert {name for name, one in recap.items() if one["unreachable"]} == silent, recap
+    assert {name for name, one in recap.items() if one[COMMANDS[command]] and not one["failed"]} == {
+        f"h{number}" for number in range(1, MANY + 1)
+    } - silent, recap
+    return done.seconds

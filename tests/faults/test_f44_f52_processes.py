@@ -129,7 +129,7 @@ def test_f52_one_in_the_d_state_is_reported_and_nothing_is_started_beside_it(row
         assert root(stack) == before and log.read_text().count("begun") == 1, "another was started beside it"
         since = Since()
         disk.thaw()
-        row.serving(since.until(lambda: answerer(stack) not in (0, before.pid)))
+        row.serving(since.until(lambda: answerer(stack) not in (0, before.pid)), since="the thaw")
         after = back(stack, before)
         assert not process.alive(before) and alone(stack) == after
         until(lambda: resolved(stack), PATIENCE)

@@ -75,7 +75,7 @@ def test_f50_when_all_five_die_the_critical_ones_come_first_and_one_alert_is_tol
         return len(back) == len(ALL)
 
     until(all_back, PATIENCE)
-    row.serving(max(seconds for name, seconds in back.items() if name != "frontend"))
+    row.serving(max(seconds for name, seconds in back.items() if name != "frontend"), since="the monitor was let go on")
     row.figure("seconds until recon-api, a critical one, serves", back["recon-api"])
     until(lambda: all(recorded(stack, name)["ready_at"] for name in ALL), PATIENCE)
     begun = {name: moment(stack, name, "started_at") for name in ALL}
@@ -85,7 +85,7 @@ def test_f50_when_all_five_die_the_critical_ones_come_first_and_one_alert_is_tol
     # Not at once after them, either: they have the machine for themselves until both are up, or for a while.
     up = max(moment(stack, name, "ready_at") for name in CRITICAL)
     assert min(up, told_at + GO_FIRST) - MOMENT <= last < up, (begun, up, told_at)
-    row.noticed(since.until(lambda: lines(stack, "alerts", "CRITICAL")))
+    row.noticed(since.until(lambda: lines(stack, "alerts", "CRITICAL")), since="the monitor was let go on")
     until(lambda: lines(stack, "alerts", "RESOLVED"), PATIENCE)
     (alert,) = lines(stack, "alerts", "CRITICAL")
     assert "services failed at once: recon-api, frontend" in alert, alert

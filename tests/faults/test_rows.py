@@ -14,19 +14,31 @@ from tests.faults.rows import ROWS, Fault
 FOLDER = Path(__file__).parent
 
 
-def named() -> Counter[int]:
-    """How many tests are named after each row."""
+def named() -> list[ast.FunctionDef]:
+    """The tests that are named after a row."""
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in FOLDER.glob("test_*.py")]
-    names = [one.name for tree in trees for one in ast.walk(tree) if isinstance(one, ast.FunctionDef)]
-    return Counter(number for number in map(number_of, names) if number)
+    found = [one for tree in trees for one in ast.walk(tree) if isinstance(one, ast.FunctionDef)]
+    return [one for one in found if number_of(one.name)]
 
 
-TESTS = named()
+NAMED = named()
+TESTS = Counter(number_of(one.name) for one in NAMED)
 
 
 @pytest.mark.parametrize("fault", ROWS, ids=str)
 def test_every_row_has_one_test_or_a_reason(fault: Fault) -> None:
     assert TESTS[fault.number] == (0 if fault.not_here else 1)
+
+
+@pytest.mark.parametrize("test", NAMED, ids=lambda test: test.name)
+def test_every_row_measures_something(test: ast.FunctionDef) -> None:
+    assert any(measures(call) for call in ast.walk(test) if isinstance(call, ast.Call)), "the page would show nothing"
+
+
+def measures(call: ast.Call) -> bool:
+    """Whether it is one of row.noticed, row.serving and row.figure, or hands the row on to what does that."""
+    said = call.func.value if isinstance(call.func, ast.Attribute) else None
+    return any(isinstance(one, ast.Name) and one.id == "row" for one in (said, *call.args))
 
 
 def test_the_rows_are_all_there() -> None:
