@@ -17,6 +17,7 @@ from ops.errors import OpsError
 
 # The disk, not the caller, is at fault: an emergency goes on without the file (law 7).
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+_LONGEST = 1 << 22  # bytes; what is longer is nothing of ours
 # These say nothing about what is in a file.
 _CANNOT_LOOK = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
@@ -62,8 +63,9 @@ def read_json(path: str) -> dict[str, Any]:
 
 
 def _read_json(path: str) -> dict[str, Any]:
-    with open(path, "rb") as file:
-        text = file.read(1 << 22)
+    with open(path, "rb", buffering=0) as file:
+        # Not a buffer for the longest: a monitor that is short of memory is to go on.
+        text = file.read(min(os.fstat(file.fileno()).st_size, _LONGEST))
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):

@@ -44,7 +44,7 @@ def test_f46_a_bad_edit_changes_nothing_and_is_told_with_line_and_column(row: Ro
     assert root(stack) == before and answerer(stack) == before.pid
     since = Since()
     ended(before)  # the last good one holds: by it this is brought back
-    row.serving(since.until(lambda: answerer(stack) not in (0, before.pid)))
+    row.serving(since.until(lambda: answerer(stack) not in (0, before.pid)), since="a later kill")
     after = back(stack, before)
     since = Since()
     file.write_text(good)
