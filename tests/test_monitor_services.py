@@ -370,7 +370,6 @@ def test_f50_all_at_once_the_critical_one_first_and_one_alert(stack: Stack) -> N
     after = {name: back(stack, one, name) for name, one in before.items()}
     begun = {name: recorded(stack, name)["started_at"] for name in after}
     assert min(begun, key=begun.get) == "recon", begun
-    assert len(set(begun.values())) > 1
     until(lambda: lines(stack, "alerts", "RESOLVED"), PATIENCE)
     (alert,) = lines(stack, "alerts", "CRITICAL")
     assert "services failed at once: recon" in alert
