@@ -97,7 +97,7 @@ def test_f48_damaged_files_are_rebuilt_from_processes_and_ports(row: Row, stack:
             assert {name: alone(stack, name) for name in before} == before, f"{how}, {under}: not the one that ran"
             if under == "start":
                 stack.ok("stop", "--only", "stopped")
-                until(lambda: reading(stack, "stopped").get("wanted") == "down", PATIENCE)  # so that it remembers
+                until(lambda: reading(stack, "stopped").get("why") == "stopped", PATIENCE)  # so that it remembers
             assert not stack.running("stopped"), f"{how}, {under}: started though it was stopped"
     row.figure("slowest time in which all files were rebuilt, seconds", slowest)
     stack.ok("restart-one", "api")
