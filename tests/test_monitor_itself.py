@@ -178,21 +178,6 @@ def kill_all(ones: Any) -> None:
 
 
 @on_linux
-def test_f14_a_monitor_without_memory_leaves_services_and_state_as_they_are(watched_stack: Stack) -> None:
-    stack = watched_stack
-    monitor, _ = both(stack)
-    with unharmed(stack):
-        limit(monitor, resource.RLIMIT_AS, 1 << 20)
-        assert process.alive(monitor)
-        stack.ok("hold", "ui", "release", "ui")  # something to do: it has to read, remember, write
-    gone = died(stack)
-    assert revived(stack, gone, within=60)
-    for path in [*stack.state.glob("*.json"), *(stack.state / "services").glob("*.json")]:
-        assert json.loads(path.read_text())["schema"] == 1
-    until(lambda: who(stack), BACK)
-    until(lambda: stack.inv("health", "--json").code == 0, 60)
-
-
 def limit(one: Process, which: int, most: int) -> tuple[int, int]:
     """Gives a running process less (or more) of something; what it had."""
     hard = resource.prlimit(one.pid, which)[1]
