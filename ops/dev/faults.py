@@ -12,7 +12,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -21,7 +20,6 @@ from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from ops.dev.testing import ALL_PASSED, MISUSED, PROJECT, clean_environment, install_test_extra
-from ops.host import process
 
 DOCUMENT = "docs/faults.md"
 LONGEST = 30 * 60.0  # seconds in which all is over: a row is begun only if its own limit leaves it time to end
@@ -50,6 +48,8 @@ def run_faults(c: Context, row: str = "", quick: bool = False, workers: int = 1)
     if workers < 1:
         raise Exit(f"--workers={workers}: at least one must run the tests", code=1)
     rows = rows_of(row)
+    import tempfile  # not on the way of every command
+
     with tempfile.TemporaryDirectory(prefix="ops-faults-") as folder:
         results = Path(folder) / "results"
         results.touch()
@@ -134,6 +134,8 @@ def part(child: subprocess.Popen[bytes]) -> None:
 
 def send(child: subprocess.Popen[bytes], number: int) -> None:
     """Signals the child, unless it has ended meanwhile."""
+    from ops.host import process  # late, too
+
     one = process.identify(child.pid)
     if one:
         process.send(one, number)
