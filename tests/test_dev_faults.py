@@ -65,13 +65,11 @@ def test_a_run_that_takes_too_long_is_interrupted_and_may_end_what_it_has_starte
     assert ready.exists() and ended.exists()
 
 
-def test_one_that_does_not_end_when_it_is_interrupted_is_killed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(faults, "PARTING", 0.5)
+def test_one_that_does_not_end_when_it_is_interrupted_is_killed(tmp_path: Path) -> None:
     deaf = "import signal, sys, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(60)"
     begun = time.monotonic()
-    assert faults.run_rows([sys.executable, "-S", "-c", deaf], [], tmp_path / "results", 2.5) == faults.OVERDUE
+    command = [sys.executable, "-S", "-c", deaf]
+    assert faults.run_rows(command, [], tmp_path / "results", longest=2.5, parting=0.5) == faults.OVERDUE
     assert time.monotonic() - begun < 30
 
 

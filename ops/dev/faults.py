@@ -102,31 +102,33 @@ def faults_command(quick: bool, workers: int) -> list[str]:
     return command
 
 
-def run_rows(command: list[str], rows: list[int], results: Path, longest: float = LONGEST) -> int:
+def run_rows(
+    command: list[str], rows: list[int], results: Path, longest: float = LONGEST, parting: float = PARTING
+) -> int:
     """Pytest's exit code; 130 when somebody interrupted it, 124 when it was interrupted because its time was over."""
     print(f"running {shlex.join(command)}", file=sys.stderr, flush=True)
     environment = {
         **clean_environment(),
         "OPS_FAULTS_RESULTS": str(results),
         "OPS_FAULTS_ROWS": ",".join(map(str, rows)),
-        "OPS_FAULTS_UNTIL": str(time.monotonic() + longest - 2 * PARTING),
+        "OPS_FAULTS_UNTIL": str(time.monotonic() + longest - 2 * parting),
     }
     child = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=sys.stderr)
     try:
-        return child.wait(max(0.0, longest - PARTING))
+        return child.wait(max(0.0, longest - parting))
     except KeyboardInterrupt:  # the terminal has told pytest, too
-        part(child)
+        part(child, parting)
         return INTERRUPTED
     except subprocess.TimeoutExpired:
         send(child, signal.SIGINT)
-        part(child)
+        part(child, parting)
         return OVERDUE
 
 
-def part(child: subprocess.Popen[bytes]) -> None:
+def part(child: subprocess.Popen[bytes], parting: float) -> None:
     """Waits for one that was interrupted, as long as a test may need to end what it has started."""
     try:
-        child.wait(PARTING)
+        child.wait(parting)
     except subprocess.TimeoutExpired:
         send(child, signal.SIGKILL)
         child.wait()

@@ -211,8 +211,9 @@ class State:
         with self._lock("wanted.lock", _WANTED_LOCK_TIME, by):
             self._wishes.forget()
             wishes = self.wishes()
-            if self._wishes.damage not in ("", "gone"):
-                self._note(_MENDED[self._wishes.damage].format(os.path.join(self.path, FILE)))
+            damage = self._wishes.damage
+            if damage not in ("", "gone"):
+                self._note(_MENDED[damage].format(os.path.join(self.path, FILE)))
             # Not below the seconds since 1970: should this file ever be lost, newer wishes still have higher numbers.
             newest = max([int(time.time()), *(wish.generation + 1 for wish in wishes.values())])
             changed = not self._wishes.are_twice

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from ops.memory.files import Unchanged
 from ops.memory.trust import parse
@@ -41,8 +41,8 @@ class Wishes:
 
     def __init__(self, folder: str) -> None:
         self._path = os.path.join(folder, FILE)
-        self._file = Unchanged(self._path)
-        self._copy = Unchanged(os.path.join(folder, COPY))
+        self._file = _Parsed(self._path)
+        self._copy = _Parsed(os.path.join(folder, COPY))
 
     def forget(self) -> None:
         """Has both read anew."""
@@ -51,15 +51,11 @@ class Wishes:
 
     def of(self, name: str) -> Wish | None:
         """What was said of one service; None when nothing was. OpsError as of Unchanged."""
-        found: Wish | None = parse(Wish, _services(self._file).get(name))
-        if found is None:
-            found = parse(Wish, _services(self._copy).get(name))
-        return found
+        return self._file.read().wishes.get(name) or self._copy.read().wishes.get(name)
 
     def all(self) -> dict[str, Wish]:
         """The same of each service that anything was ever said about."""
-        names = (*_services(self._file), *_services(self._copy))
-        return {name: wish for name in names if (wish := self.of(name)) is not None}
+        return {**self._copy.read().wishes, **self._file.read().wishes}
 
     @property
     def are_twice(self) -> bool:
@@ -70,18 +66,40 @@ class Wishes:
     def damage(self) -> Damage:
         """Whether the file cannot be read, or is gone: `healed` as far as there is the copy. Without it `lost`, or
         `gone` where there is no file: then perhaps nothing was ever said."""
-        if _is_legible(self._file):
+        if self._file.read().legible:
             return ""
-        if _is_legible(self._copy):
+        if self._copy.read().legible:
             return "healed"
         return "lost" if os.path.lexists(self._path) else "gone"
 
 
-def _services(file: Unchanged) -> Mapping[str, Any]:
-    said = file.read().get("services")
-    return said if isinstance(said, dict) else {}
+class _Said(NamedTuple):
+    """What a file says. `legible`: all of it."""
+
+    wishes: Mapping[str, Wish]
+    legible: bool
 
 
-def _is_legible(file: Unchanged) -> bool:
-    said = file.read().get("services")
-    return isinstance(said, dict) and all(parse(Wish, one) is not None for one in said.values())
+class _Parsed:
+    """One of the files, parsed once for each version of it: the monitor asks for one service after the other."""
+
+    def __init__(self, path: str) -> None:
+        self._file = Unchanged(path)
+        self._seen: tuple[dict[str, Any], _Said] | None = None
+
+    def forget(self) -> None:
+        self._file.forget()
+
+    def read(self) -> _Said:
+        said = self._file.read()
+        seen = self._seen  # threads share it, as they do Unchanged
+        if seen is None or seen[0] is not said:
+            seen = self._seen = (said, _parse(said.get("services")))
+        return seen[1]
+
+
+def _parse(services: Any) -> _Said:
+    if not isinstance(services, dict):
+        return _Said({}, False)
+    wishes = {name: wish for name, one in services.items() if (wish := parse(Wish, one)) is not None}
+    return _Said(wishes, len(wishes) == len(services))

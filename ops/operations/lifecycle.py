@@ -25,7 +25,7 @@ from ops.operations.converge import Convergence, Plan, converge, in_order
 from ops.operations.looking import certain, look_again, look_at, still
 from ops.operations.order import critical_first, dependents, in_sequence, with_needs
 from ops.operations.plans import Look, plan_restart, plan_start, plan_stop
-from ops.operations.sight import Surroundings, see, strays
+from ops.operations.sight import Sight, Surroundings, see, strays
 from ops.operations.site import Site
 from ops.operations.unwell import may_listen_yet, not_well
 
@@ -181,16 +181,24 @@ def _carry_out_start(site: Site, service: Service, look: Look, plan: Plan, wish:
     return _finish(site, service, "start", before, root, how, wish, changed=plan.do != "wait")
 
 
-def superseded(
-    site: Site, service: Service, wish: Wish, *, exactly: bool = False, cleared: bool = False
-) -> Outcome | None:
-    """A skipped outcome when somebody has wanted something else since; `exactly`: or has wanted it anew; `cleared`: or
-    is at work on the very wish that this command found."""
+def superseded(site: Site, service: Service, wish: Wish, *, exactly: bool = False) -> Outcome | None:
+    """A skipped outcome when somebody has wanted something else since; `exactly`: or has wanted it anew."""
     newest = site.state.wish(service.name)
-    outrun = newest.generation > wish.generation and (newest.up != wish.up or exactly)
-    same = cleared and newest.generation == wish.generation and newest.pid != os.getpid()
-    if not outrun and not (same and process.identify(newest.pid)):
+    if newest.generation <= wish.generation or (newest.up == wish.up and not exactly):
         return None
+    return _left_to(site, service, newest)
+
+
+def _still_at_it(site: Site, service: Service, wish: Wish, sight: Sight) -> Outcome | None:
+    """The same when a command that is still at it has ended the service on the very wish that this one found, and so
+    had no need to say anew: a reset, told by the record that it has removed."""
+    another = wish.pid != os.getpid() and process.identify(wish.pid) is not None
+    if sight.root or sight.record or not another or site.state.wish(service.name).generation != wish.generation:
+        return None
+    return _left_to(site, service, wish)
+
+
+def _left_to(site: Site, service: Service, newest: Wish) -> Outcome:
     why = f"superseded by {newest.by}, which wants it {'up' if newest.up else 'down'}"
     return Outcome(service.name, site.task, "skipped", "unknown", "unknown", why)
 
@@ -264,10 +272,9 @@ def _finish(
         # Whoever holds the lock now may be replacing it: what is there is only certain once they are done.
         with site.state.changing(service.name, site.lock_time(service), site.by):
             sight = see(site.state, service, Surroundings(site.host, site.state), locked=True)
-            # Ended by somebody who wants it up as well: a reset, which frees its lock before it starts it again. A
-            # start that came after it had nothing new to wish, so the reset is told by the record that it has removed.
-            cleared = sight.root is None and sight.record is None
-            newer = superseded(site, service, wish, exactly=action != "start" or sight.root is None, cleared=cleared)
+            # Ended by somebody who wants it up as well: a reset, which frees its lock before it starts it again.
+            newer = superseded(site, service, wish, exactly=action != "start" or sight.root is None)
+            newer = newer or _still_at_it(site, service, wish, sight)
             if newer:
                 return replace(newer, action=action, before=before)
             if sight.root and sight.origin == "marker":

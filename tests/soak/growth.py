@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import os
 import statistics
-import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from types import TracebackType
 
 from ops.host import process
 from ops.model import Process
+from tests.onlooker import Onlooker
 
 EVERY = 1.0
 GROWN = {"memory": 1 << 20, "descriptors": 4}  # more than that in a third of a life is a finding
@@ -71,26 +70,20 @@ def faulted(lives: Iterable[Life], needed: bool) -> list[str]:
     return [*told, *(f"no {kind} lived the {LONG:g} s that show growth" for kind in unjudged if needed)]
 
 
-class Growth(threading.Thread):
+class Growth(Onlooker):
     """Looks every second. `watchers`: the living monitors or guards, by that word; those under `young` seconds are
     left out."""
 
     def __init__(self, watchers: Callable[[str], list[Process]], young: float = YOUNG) -> None:
-        super().__init__(daemon=True)
+        super().__init__(EVERY)
         self._watchers = watchers
         self._young = young
-        self._over = threading.Event()
         self.lives: dict[Process, Life] = {}
-        self.failure: BaseException | None = None
 
-    def run(self) -> None:
-        try:
-            while not self._over.wait(EVERY):
-                for kind in KINDS:
-                    for one in self._watchers(kind):
-                        self._look(kind, one)
-        except BaseException as error:
-            self.failure = error
+    def look(self) -> None:
+        for kind in KINDS:
+            for one in self._watchers(kind):
+                self._look(kind, one)
 
     def _look(self, kind: str, one: Process) -> None:
         line = process.entry(one.pid)
@@ -101,13 +94,3 @@ class Growth(threading.Thread):
         if line and line.process() == one and line.age >= self._young:
             had = {"memory": line.rss, "descriptors": descriptors}
             self.lives.setdefault(one, Life(kind)).looks.append((line.age, had))
-
-    def __enter__(self) -> Growth:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._over.set()
-        self.join(10)
