@@ -1,10 +1,10 @@
-"""Looking at the machine and the state folder, and telling the policy what changed there.
+"""Looking at the machine, and telling the policy what changed there.
 
-Knows: wishes, records, sights; when to look. Must not know: probes, what a reading leads to.
+Knows: sights, when to look. Must not know: probes, what a reading leads to.
 
-Commands ring the bell; should that be lost, a look a second at two times of files sees the same. The whole machine is
-looked at every `interval`. Whatever looks at processes or sockets is done in a thread, one thing after the other: on a
-Mac that takes lsof, tenths of a second each time. The loop itself looks only before it begins (`begin`).
+The whole machine is looked at every `interval`. Whatever looks at processes or sockets is done in a thread, one thing
+after the other: on a Mac that takes lsof, tenths of a second each time. The loop itself looks only before it begins
+(`begin`).
 """
 
 from __future__ import annotations
@@ -12,27 +12,24 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from ops.errors import LockHeld, OpsError
+from ops.errors import LockHeld
 from ops.host import process
 from ops.host.listeners import listeners, listening
 from ops.memory.files import now as stamp
-from ops.memory.files import version
-from ops.memory.wishes import FILE, Wish
 from ops.model import Service
 from ops.operations import tree
 from ops.operations.revival import clean
 from ops.operations.sight import Sight, Surroundings, owners, see
 from ops.watch.charge import Charge
-from ops.watch.loop import COMMAND_TIME, Loop
-from ops.watch.readings import Freed, Taken, Used, Wished
+from ops.watch.loop import Loop
+from ops.watch.readings import Freed, Taken, Used
+from ops.watch.written import Written
 
-STARTER = "inv start"  # how that command signs what it wants: it leaves alone what is up
 _AT_A_TIME = 10  # looks that are taken up before the loop turns to what has come meanwhile
 
 
@@ -55,21 +52,21 @@ class Patrol:
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self._site = loop.site
-        self._seen: dict[str, tuple[int, int, int] | None] = {}  # times of files, to see that they change
         self._sweeping = False
         self._next_sweep = 0.0
         self._next_asking: dict[str, float] = {}  # by foreign service: when it is asked again who has its port
-        self._adopting: set[str] = set()
         self.swept_at: str | None = None
         self.swept = loop.clock.last  # the same on the clock of the loop
         self.awaited = self.swept  # since when the next one is awaited
         self._pace = 0.0  # seconds from sweep to sweep, when it last looked at that
         self._thread = loop.background("patrol")
+        self.written = Written(loop, self._thread)
+        self._adopting = self.written.left_alone
         loop.each_second.append(self._each_second)
 
     def begin(self) -> None:
         """The first look: adopts what runs, has brought up what does not."""
-        self.reconcile(first=True)
+        self.written.reconcile(first=True)
         charges = list(self._loop.charges.values())
         unknown = [charge for charge in charges if charge.root is None]
         looks = self._look([charge.service for charge in unknown]) if unknown else {}
@@ -87,7 +84,7 @@ class Patrol:
         return bool(boots) and process.boot_id() not in boots
 
     def _each_second(self, now: float) -> None:
-        self.reconcile()
+        self.written.reconcile()
         for charge in self._loop.charges.values():
             if charge.watch.state == "foreign":
                 self._ask_for_port(charge.service, now)
@@ -127,67 +124,6 @@ class Patrol:
             self._loop.tell(charge, Freed())
         elif holding == "hidden":  # only lsof sees it: not every second
             self._next_asking[name] = self._loop.clock.last + charge.service.interval
-
-    # -- wishes and records -----------------------------------------------------------------------------------
-
-    def reconcile(self, *, first: bool = False) -> None:
-        """Takes up what commands have written."""
-        folder = self._site.state.path
-        wanted = os.path.join(folder, FILE)
-        if self._changed(wanted) or first:
-            try:
-                self._take_wishes(first)
-            except OpsError:  # no descriptor left to read it with: another second
-                del self._seen[wanted]
-                if first:
-                    raise
-        if self._changed(os.path.join(folder, "services")) or first:
-            for charge in self._loop.charges.values():
-                self._look_at_record(charge, first)
-
-    def _changed(self, path: str) -> bool:
-        before, self._seen[path] = self._seen.get(path), version(path)
-        return before != self._seen[path]
-
-    def _take_wishes(self, first: bool) -> None:
-        damage = self._site.state.wishes_damage
-        known = {name: charge.wish for name, charge in self._loop.charges.items() if charge.wish.generation}
-        if damage and (known or damage != "gone"):
-            self._mend_wishes(known)
-        if damage in ("lost", "gone") and not first:
-            return  # what is remembered here holds, and is being written down again
-        wishes = self._site.state.wishes()
-        for charge in self._loop.charges.values():
-            wish = wishes.get(charge.service.name, Wish())
-            if wish == charge.wish and not first:
-                continue
-            anew = wish.generation != charge.wish.generation
-            charge.wish = wish
-            left_alone = wish.by == STARTER and wish.wanted == charge.watch.state == "up"
-            charge.settled = wish.generation if first or left_alone else charge.settled
-            if anew or wish.wanted != charge.watch.wanted:
-                self._loop.tell(charge, Wished(wish.wanted, 0.0 if first else COMMAND_TIME))
-                self._loop.news.changed = True
-
-    def _mend_wishes(self, known: dict[str, Wish]) -> None:
-        """Has it done in the thread, which may wait for a lock."""
-        self._thread(functools.partial(self._site.state.mend_wishes, known, self._site.by), self._mended_wishes)
-
-    def _mended_wishes(self, done: str | None, error: BaseException | None) -> None:
-        if done or error:
-            self._loop.scribe.event("", "state", done or f"what is wanted could not be written anew: {error}")
-
-    def _look_at_record(self, charge: Charge, first: bool = False) -> None:
-        name = charge.service.name
-        path = os.path.join(self._site.state.path, "services", f"{name}.json")
-        if name not in self._adopting and (self._changed(path) or (first and os.path.exists(path))):
-            self._take_record(charge, first)
-
-    def _take_record(self, charge: Charge, first: bool) -> None:
-        record = self._site.state.record(charge.service.name)
-        if record is None or record.process == charge.root or charge.watch.acting or not process.alive(record.process):
-            return
-        self._loop.found(charge, record.process, ready=record.ready_at is not None, anew=not first)
 
     # -- the machine ------------------------------------------------------------------------------------------
 
@@ -276,7 +212,7 @@ class Patrol:
             return
         if look is not None and not charge.watch.acting:
             self._take_adopted(charge, look)
-        self._look_at_record(charge)  # what was left alone meanwhile
+        self.written.look_at_record(charge)  # what was left alone meanwhile
 
     def _take_adopted(self, charge: Charge, look: Look) -> None:
         root, name = look.sight.root, charge.service.name

@@ -85,7 +85,7 @@ class Sentry:
     def _rung(self, bell: int) -> None:
         with contextlib.suppress(OSError):
             os.read(bell, 4096)
-        self._patrol.reconcile()
+        self._patrol.written.reconcile()
 
     def _beat(self) -> None:
         self._post.beat()
