@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from ops.errors import OpsError
-from ops.host import process
+from ops.host import process, terminate
 from ops.model import Process
 from tests.waiting import until
 
@@ -73,7 +73,7 @@ def as_nobody(code: str) -> str:
     """Runs code here, in a child that is nobody; what it left in `said`. Nobody may be unable to read the standard
     library (a Python under /root), so all that is needed is imported before."""
     process.boot_id()
-    process.end(list, clock=time.monotonic)
+    terminate.end(list, clock=time.monotonic)
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -82,7 +82,7 @@ def as_nobody(code: str) -> str:
             os.setgroups([])
             os.setgid(NOBODY)
             os.setuid(NOBODY)
-            names: dict[str, object] = {"process": process, "signal": signal, "time": time}
+            names: dict[str, object] = {"process": process, "terminate": terminate, "signal": signal, "time": time}
             exec(code, names)
             said = str(names["said"])
         except BaseException as error:
@@ -426,13 +426,13 @@ def test_f45_without_a_descriptor_nobody_is_taken_for_dead(run: Run) -> None:
 # -- ending trees --------------------
 
 
-def end(*roots: Process, grace: float = 10.0, **more: float) -> process.Ending:
+def end(*roots: Process, grace: float = 10.0, **more: float) -> terminate.Ending:
     def find() -> list[Process]:
         table = process.table()
         pids = [one.pid for one in roots if process.same(one, table.get(one.pid))]
         return [line.process() for line in process.descendants(pids, table)]
 
-    return process.end(find, grace=grace, clock=time.monotonic, **more)  # type: ignore[arg-type]
+    return terminate.end(find, grace=grace, clock=time.monotonic, **more)  # type: ignore[arg-type]
 
 
 def test_end_is_graceful_first(run: Run) -> None:
@@ -502,13 +502,13 @@ def test_f11_a_tree_that_grows_while_it_dies_is_ended_whole(run: Run, tmp_path: 
 
 
 def test_end_of_nobody_is_nothing() -> None:
-    assert process.end(list, clock=time.monotonic) == process.Ending((), (), False)
+    assert terminate.end(list, clock=time.monotonic) == terminate.Ending((), (), False)
 
 
 def test_end_says_who_refused_and_ends_the_others(run: Run) -> None:
     child = run()
     me = who(os.getpid())
-    ending = process.end(lambda: [me, who(child)] if child.poll() is None else [me], grace=20, clock=time.monotonic)
+    ending = terminate.end(lambda: [me, who(child)] if child.poll() is None else [me], grace=20, clock=time.monotonic)
     assert ending.left == (me,)
     assert "runs this very command" in ending.refused
     assert [one.pid for one in ending.ended] == [child.pid]
@@ -521,7 +521,7 @@ def test_f29_end_does_not_wait_for_another_users_process(run: Run) -> None:
     code = (
         f"one = process.identify({child.pid})\n"
         "begun = time.monotonic()\n"
-        "ending = process.end(lambda: [one], grace=60, clock=time.monotonic)\n"
+        "ending = terminate.end(lambda: [one], grace=60, clock=time.monotonic)\n"
         "said = (ending.left == (one,), ending.refused, time.monotonic() - begun < 30)\n"
     )
     assert as_nobody(code) == "(True, 'Operation not permitted', True)"
@@ -538,7 +538,7 @@ def test_law_6_end_is_bounded_even_when_there_is_always_another(run: Run) -> Non
         one = process.identify(children[-1].pid)
         return [one] if one else []
 
-    ending = process.end(find, grace=0.2, kill_time=0.5, clock=time.monotonic)
+    ending = terminate.end(find, grace=0.2, kill_time=0.5, clock=time.monotonic)
     assert ending.killed
     assert ending.ended
     assert len(ending.ended) + len(ending.left) <= len(children)

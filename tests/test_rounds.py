@@ -7,7 +7,6 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.watch.clock import Timers
 from ops.watch.rounds import following
 
 EVERY = st.sampled_from([0.5, 1.0, 1.5, 2.0, 5.0, 7.3, 30.0, 300.0])
@@ -34,17 +33,3 @@ def test_those_who_were_held_up_together_do_not_stay_together() -> None:
 
 def test_a_few_services_are_asked_together_and_on_whole_seconds() -> None:
     assert {following(100.3, 5.0, index / 5, 5) for index in range(5)} == {105.0}
-
-
-def test_many_timers_that_are_due_at_once_are_called_a_few_at_a_time_and_in_order() -> None:
-    timers, called = Timers(), list[int]()
-    for index in range(120):
-        timers.at(1.0 + index / 1000, lambda _now, index=index: called.append(index))
-    sizes = []
-    while timers.next() is not None:
-        due = timers.due(5.0)
-        sizes.append(len(due))
-        for call in due:
-            call(5.0)
-    assert called == list(range(120))
-    assert max(sizes) <= 50

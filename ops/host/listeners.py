@@ -22,10 +22,11 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from ops.errors import OpsError
+from ops.host import process
 from ops.host.sockets import FAMILIES, Family, Listener, kernel_listeners, met_itself
 
 __all__ = ["Listener", "listeners", "listening", "open_ports"]
@@ -38,16 +39,19 @@ A_MOMENT = 0.005  # seconds that it may take where nobody may be kept waiting
 
 
 def listeners(
-    ports: Collection[int] | None = None, pids: Collection[int] | None = None
+    ports: Collection[int] | None = None,
+    pids: Collection[int] | None = None,
+    between: Callable[[], object] = process.no_pause,
 ) -> dict[int, tuple[Listener, ...]]:
     """The listeners of these ports (None: of all), in one pass; a port without listener is absent.
 
     With `pids`, only those processes are looked at, and only sockets that one of them holds are returned: the
     cheap way to ask "is it mine?". Without it, a socket whose holders are hidden from this user is returned
-    too; on macOS only for ports that were named, because lsof is silent about other users' processes.
+    too; on macOS only for ports that were named, because lsof is silent about other users' processes. Where this
+    process looks at others itself (Linux), `between` is called before each.
     Raises OpsError when lsof is needed and missing, fails, or is silent for 10 s.
     """
-    return _by_port(_look(ports, pids))
+    return _by_port(_look(ports, pids, between))
 
 
 def open_ports(pids: Collection[int]) -> dict[int, tuple[int, ...]]:
@@ -76,12 +80,14 @@ def listening(port: int) -> bool:
     return bool(found)
 
 
-def _look(ports: Collection[int] | None, pids: Collection[int] | None) -> list[Listener]:
+def _look(
+    ports: Collection[int] | None, pids: Collection[int] | None, between: Callable[[], object] = process.no_pause
+) -> list[Listener]:
     """The one place that knows which platform has which way."""
     if (ports is not None and not ports) or (pids is not None and not pids):
         return []
     if sys.platform == "linux":
-        found = from_proc(ports, pids)
+        found = from_proc(ports, pids, between)
     else:
         found = from_lsof(ports, pids)
     return found
@@ -97,25 +103,25 @@ def _by_port(found: Iterable[Listener]) -> dict[int, tuple[Listener, ...]]:
 # Linux: the kernel names the sockets, the descriptors of the processes name their holders
 
 
-def from_proc(ports: Collection[int] | None, pids: Collection[int] | None) -> list[Listener]:
+def from_proc(
+    ports: Collection[int] | None, pids: Collection[int] | None, between: Callable[[], object] = process.no_pause
+) -> list[Listener]:
     """`listeners` by way of /proc, unordered. The network namespace is that of this process."""
     found = [each for each in kernel_listeners() if ports is None or each.port in ports]
     if not found:
         return []  # nobody to be looked for: the walk over all descriptors is the expensive half
-    holders = _holders({each.inode for each in found if each.inode}, _all_pids() if pids is None else pids)
+    inodes = {each.inode for each in found if each.inode}
+    holders = _holders(inodes, process.pids() if pids is None else pids, between)
     named = [replace(each, pids=tuple(holders.get(each.inode or 0, ()))) for each in found]
     return named if pids is None else [each for each in named if each.pids]
 
 
-def _all_pids() -> list[int]:
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
-
-
-def _holders(inodes: Collection[int], pids: Iterable[int]) -> dict[int, list[int]]:
+def _holders(inodes: Collection[int], pids: Iterable[int], between: Callable[[], object]) -> dict[int, list[int]]:
     """The pids, ascending, that hold each of these sockets."""
     links = {b"socket:[%d]" % inode: inode for inode in inodes}
     holders: dict[int, list[int]] = {}
     for pid in sorted(set(pids)):
+        between()
         for link in links.keys() & _open_files(pid):
             holders.setdefault(links[link], []).append(pid)
     return holders

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
-import math
 import os
 import pwd
 import signal
@@ -136,13 +135,13 @@ def _entry_from_psutil(pid: int) -> Entry | None:  # macOS; not run on a Mac
 
 
 def _session(pid: int) -> int:
-    with contextlib.suppress(OSError):  # POSIX lets a system refuse to tell it of another session's process
+    with contextlib.suppress(OSError):  # POSIX allows a refusal outside this session
         return os.getsid(pid)
     return 0
 
 
 def _use(process: psutil.Process) -> tuple[float, int]:
-    """CPU seconds and bytes resident; zeros for another user's process, whose use macOS does not tell."""
+    """CPU seconds and bytes resident; zeros for another user's process: macOS does not tell."""
     import psutil
 
     try:
@@ -161,10 +160,20 @@ def pids() -> list[int]:
     return psutil.pids()
 
 
-def table() -> dict[int, Entry]:
-    """The whole process table at this moment, by pid. About 20 microseconds a process on Linux."""
-    entries = (entry(pid) for pid in pids())
+def no_pause() -> None:
+    """Done between two processes when nothing is more urgent."""
+
+
+def table(between: Callable[[], object] = no_pause) -> dict[int, Entry]:
+    """The whole process table, by pid; `between` is called before each. About 20 microseconds a process on Linux."""
+    entries = (entry(pid) for pid in _each(between))
     return {line.pid: line for line in entries if line is not None}
+
+
+def _each(between: Callable[[], object]) -> Iterator[int]:
+    for pid in pids():
+        between()
+        yield pid
 
 
 def identify(pid: int) -> Process | None:
@@ -316,10 +325,10 @@ def terminal(pid: int) -> str | None:
         return None
 
 
-def carrying(name: str, prefix: str) -> Iterator[tuple[Process, str]]:
+def carrying(name: str, prefix: str, between: Callable[[], object] = no_pause) -> Iterator[tuple[Process, str]]:
     """Our own living processes whose environment has `name` beginning with `prefix`, with the whole value."""
     mine = os.geteuid()
-    for pid in pids():
+    for pid in _each(between):
         if owner(pid) != mine:
             continue
         before = identify(pid)
@@ -386,74 +395,3 @@ def _send_by_pid(process: Process, number: int) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How ending a tree went: who was there, who would not go, and whether KILL was needed."""
-
-    ended: tuple[Process, ...]
-    left: tuple[Process, ...]
-    killed: bool
-    refused: str = ""
-
-
-def end(
-    find: Callable[[], Iterable[Process]],
-    *,
-    stop_signal: int = signal.SIGTERM,
-    grace: float = 10.0,
-    kill_time: float = 5.0,
-    give_up: float = math.inf,
-    clock: Callable[[], float],
-) -> Ending:
-    """Ends everything that `find()` names: the stop signal to all at once, up to `grace` seconds, then KILL.
-
-    `find` is asked again after each step, since a dying parent may leave children that were not there before; what
-    was named once is remembered. A stopped process gets CONT first, else the stop signal would stay pending.
-    Returns only when all are gone, or `kill_time` seconds after the KILL (an uninterruptible one is then `left`), or
-    at the moment `give_up` of the clock: then the grace of what is `left` is not over, and it gets no KILL.
-    """
-    from ops.host import death
-
-    seen: dict[Process, None] = {}
-    refusals: dict[Process, str] = {}
-    killed = False
-    until = clock() + grace
-    for number, limit in ((stop_signal, until), (signal.SIGKILL, until + kill_time)):
-        told: set[Process] = set()
-        while True:
-            seen.update(dict.fromkeys(find()))
-            living = [process for process in seen if alive(process)]
-            for process in [p for p in living if p not in told and p not in refusals]:
-                told.add(process)
-                killed = killed or number == signal.SIGKILL
-                refusals.update(_tell(process, number))
-            waiting = [process.pid for process in living if process not in refusals]
-            if not waiting:
-                return _ending(seen, living, killed, refusals)
-            if clock() >= min(limit, give_up):
-                break
-            # Wakes up now and then: the stop signal may make a tree grow before it shrinks.
-            death.gone(waiting, min(0.5, max(0.0, min(limit, give_up) - clock())))
-        if clock() >= give_up:
-            break
-    return _ending(seen, [p for p in seen if alive(p)], killed, refusals)
-
-
-def _ending(seen: Iterable[Process], left: Iterable[Process], killed: bool, refusals: dict[Process, str]) -> Ending:
-    left = tuple(left)
-    ended = tuple(process for process in seen if process not in left)
-    return Ending(ended, left, killed, next(iter(refusals.values()), ""))
-
-
-def _tell(process: Process, number: int) -> dict[Process, str]:
-    """Sends it; says who refused, and why."""
-    try:
-        line = entry(process.pid)
-        if line is not None and line.stopped and number != signal.SIGKILL:
-            send(process, signal.SIGCONT)
-        send(process, number)
-    except PermissionError as error:
-        return {process: error.strerror or str(error)}
-    return {}

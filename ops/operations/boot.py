@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ops.errors import OpsError
-from ops.host import initsystem, process
+from ops.host import initsystem, process, terminate
 from ops.host.initsystem import Standing
 from ops.memory.watchpost import Watchpost
 from ops.model import Outcome, Process
@@ -203,7 +203,7 @@ def _make_way(post: Watchpost) -> None:
         late = guard if now in before and guard not in before else None
         return [*before, late] if late else before
 
-    ending = process.end(find, grace=_GRACE, clock=time.monotonic)
+    ending = terminate.end(find, grace=_GRACE, clock=time.monotonic)
     if ending.left:
         raise OpsError(f"the monitor before it, pid {ending.left[0].pid}, would not end: {ending.refused}")
 
@@ -245,7 +245,7 @@ def _carry_out_uninstall(site: Site, keeper: Keeper | None, plan: Plan) -> Outco
         _have_one_wait(site, post)
     guard = who(post, "guard")
     if guard is not None:  # of launchd's monitor
-        process.end(lambda: [guard], grace=2.0, clock=time.monotonic)
+        terminate.end(lambda: [guard], grace=2.0, clock=time.monotonic)
     keeper.uninstall()
     keepers.thaw(site)
     done = f"{keeper.words} is gone{keeper.remains()}"

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ops.errors import OpsError
-from ops.host import process
+from ops.host import process, terminate
 from ops.memory.last_good import LastGood
 from ops.memory.state import OVERDUE, State
 from ops.memory.watchpost import Post, Watcher, Watchpost
@@ -197,7 +197,7 @@ def _end_both(site: Site, post: Watchpost) -> None:
     """At the same moment, and again whoever one of them has brought back in between: on a full disk they cannot read
     that they are not wanted. OpsError names what is left."""
     site.waiting(NAME, "monitor and guard to end")
-    ending = process.end(lambda: watching(post), grace=_GRACE, clock=time.monotonic)
+    ending = terminate.end(lambda: watching(post), grace=_GRACE, clock=time.monotonic)
     if ending.left:
         raise OpsError(f"{_named(list(ending.left))} would not end: {ending.refused}")
 
@@ -208,7 +208,7 @@ def _end(site: Site, post: Watchpost, watcher: Watcher) -> None:
     if one is None:
         return
     site.waiting(NAME, f"the {watcher} to end")
-    ending = process.end(lambda: [one], grace=_GRACE if watcher == NAME else 2.0, clock=time.monotonic)
+    ending = terminate.end(lambda: [one], grace=_GRACE if watcher == NAME else 2.0, clock=time.monotonic)
     if ending.left:
         raise OpsError(f"the {watcher}, pid {one.pid}, would not end: {ending.refused}")
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 
 from ops.errors import OpsError, UsageError
-from ops.host import process
+from ops.host import process, terminate
 from ops.host.listeners import Listener, listeners
 from ops.model import Outcome, Process, Service
 from ops.operations import environment, watched
@@ -120,7 +120,7 @@ def _signed(site: Site, service: Service | None) -> Iterator[None]:
         yield
 
 
-def end_listeners(site: Site, port: int, found: Sequence[Listener], grace: float) -> process.Ending:
+def end_listeners(site: Site, port: int, found: Sequence[Listener], grace: float) -> terminate.Ending:
     """Ends the holders of the sockets that were seen, and of the same sockets handed on since; not whoever came
     to listen after them. (Off Linux sockets cannot be told apart: only the holders that were seen first.)"""
     sockets = {one.inode for one in found if one.inode}
@@ -133,7 +133,7 @@ def end_listeners(site: Site, port: int, found: Sequence[Listener], grace: float
         return list(known)
 
     site.waiting(str(port), "its listeners to end")
-    return process.end(find, grace=grace, give_up=site.end, clock=time.monotonic)
+    return terminate.end(find, grace=grace, give_up=site.end, clock=time.monotonic)
 
 
 def _refilled(site: Site, service: Service, port: int) -> Sequence[Listener]:

@@ -18,7 +18,7 @@ from datetime import datetime
 from typing import Literal
 
 from ops.errors import LockHeld, OpsError
-from ops.host import process
+from ops.host import process, terminate
 from ops.host.listeners import listening
 from ops.memory.state import Record
 from ops.memory.wishes import Wish
@@ -149,5 +149,5 @@ def clean(site: Site, service: Service) -> str:
         old = [one for one, run in around.marked.get(service.name, []) if sight.run and run != sight.run]
         if sight.root is None or sight.origin != "record" or not old:
             return ""
-        ending = process.end(lambda: old, grace=service.grace, clock=time.monotonic)
+        ending = terminate.end(lambda: old, grace=service.grace, clock=time.monotonic)
     return f"ended {len(ending.ended)} that an earlier run had left" if ending.ended else ""

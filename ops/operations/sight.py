@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -63,15 +63,17 @@ class Sight:
 
 
 class Surroundings:
-    """One look at the machine, shared by all services that are seen in it. Each part is read when first needed."""
+    """One look at the machine, shared by all services that are seen in it. Each part is read when first needed.
+    `between` is called before each process is looked at: who does it beside something more urgent may wait there."""
 
-    def __init__(self, host: Host, state: State) -> None:
+    def __init__(self, host: Host, state: State, between: Callable[[], object] = process.no_pause) -> None:
         self.host = host
         self.state = state
+        self._between = between
 
     @functools.cached_property
     def table(self) -> dict[int, process.Entry]:
-        return process.table()
+        return process.table(self._between)
 
     @functools.cached_property
     def _carrying(self) -> list[tuple[Process, str, str]]:
@@ -79,7 +81,7 @@ class Surroundings:
         command is left out: somebody may type it in a shell that a service has opened."""
         never = process.ancestors(self.table)
         found: list[tuple[Process, str, str]] = []
-        for one, value in process.carrying(environment.MARKER, f"{self.host.stack.name}/"):
+        for one, value in process.carrying(environment.MARKER, f"{self.host.stack.name}/", self._between):
             _, service, run = [*value.split("/", 2), "", ""][:3]
             if one.pid not in never:
                 found.append((one, service, run))
@@ -104,10 +106,10 @@ class Surroundings:
     def listeners(self) -> dict[int, tuple[Listener, ...]]:
         """By port: who listens on the ports of this host's services, those no longer in the inventory included."""
         ports = [one.port for one in (*self.host.services, *strays(self.host, self.state)) if one.port is not None]
-        found = listeners(ports)
+        found = listeners(ports, between=self._between)
         # A socket of ours without a holder: its last one ended between the look at sockets and that at processes.
         if any(not one.pids and one.uid == os.geteuid() for several in found.values() for one in several):
-            found = listeners(ports)
+            found = listeners(ports, between=self._between)
         return found
 
 

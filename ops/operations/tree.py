@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ops.errors import OpsError
-from ops.host import process, spawn
+from ops.host import process, spawn, terminate
 from ops.host.listeners import Listener, listeners, open_ports
 from ops.memory.files import now
 from ops.memory.state import Record
@@ -98,7 +98,7 @@ def end(site: Site, service: Service) -> str:
         return list(known)
 
     site.waiting(service.name, "its processes to end")
-    ending = process.end(
+    ending = terminate.end(
         find,
         stop_signal=signal.Signals[f"SIG{service.stop_signal}"],
         grace=service.grace,
@@ -121,7 +121,7 @@ def adopt_for_ending(site: Site, service: Service, sight: Sight) -> None:
         site.state.remember(replace(record, stopping=True))
 
 
-def _left(site: Site, service: Service, ending: process.Ending) -> OpsError:
+def _left(site: Site, service: Service, ending: terminate.Ending) -> OpsError:
     if time.monotonic() >= site.end and not ending.killed:
         return OpsError(
             f"{count(ending.left)} still ending after {site.timeout:g} s (--timeout); its grace is {service.grace:g} s",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 GAP = 2.0  # seconds that a loop may be late before that counts as having been asleep
 
@@ -38,9 +38,6 @@ class AwakeClock:
         return self.last
 
 
-_AT_A_TIME = 50  # calls until the loop turns to what has come meanwhile
-
-
 class Timers:
     """What is to be called at which moment of the clock; whoever sets one checks itself whether it still holds."""
 
@@ -56,9 +53,7 @@ class Timers:
         """The moment of the first."""
         return self._heap[0][0] if self._heap else None
 
-    def due(self, now: float) -> list[Callable[[float], None]]:
-        """What has come due, to be called, a few at a time: the rest is due at once again."""
-        due: list[Callable[[float], None]] = []
-        while len(due) < _AT_A_TIME and self._heap and self._heap[0][0] <= now:
-            due.append(heapq.heappop(self._heap)[2])
-        return due
+    def due(self, now: float) -> Iterator[Callable[[float], None]]:
+        """What has come due, to be called, one after the other; what is not taken stays due."""
+        while self._heap and self._heap[0][0] <= now:
+            yield heapq.heappop(self._heap)[2]

@@ -8,11 +8,27 @@ from __future__ import annotations
 import heapq
 import itertools
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any
 
 Job = Callable[[], Any]
+
+
+class GiveWay:
+    """Called between the small steps of long work in a thread: waits while it is not calm, `most` seconds in all.
+    Python lets one thread run at a time, and each read of a file is an occasion to wait for the other."""
+
+    def __init__(self, calm: threading.Event, most: float) -> None:
+        self._calm = calm
+        self._left = most
+
+    def __call__(self) -> None:
+        if self._left > 0 and not self._calm.is_set():
+            begun = time.monotonic()
+            self._calm.wait(self._left)
+            self._left -= time.monotonic() - begun
 
 
 class Crew:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -48,6 +49,8 @@ class Loop(Reactor):
         self.charges: dict[str, Charge] = {}
         self.news = News(scribe)
         scribe.written_down = lambda telling: self._put(self.news.written_down, telling)
+        self.calm = threading.Event()  # unset while somebody is being brought back: other threads give way to that
+        self.calm.set()
         self.sweep_soon = False  # whether the machine is to be looked at before its time
         self.turned: list[Callable[[Charge, Watch], None]] = []  # hears of every change of a state
         self.crew = Crew("deed", _DEEDS, lambda *result: self._put(self._revived, *result))
@@ -62,6 +65,8 @@ class Loop(Reactor):
             self._bury()
 
     def _advance(self, now: float) -> None:
+        if not self.calm.is_set() and self.crew.idle:
+            self.calm.set()
         self.rounds.advance(now)
 
     def _longest(self) -> float:
@@ -123,6 +128,8 @@ class Loop(Reactor):
                 dead.append((mourner, words))
             else:
                 self._call(mourner)
+        if dead:
+            self.calm.clear()
         for charge, words in sorted(dead, key=lambda pair: not pair[0].service.critical):
             charge.rest()
             # What was not up yet may have put itself in the background: that is seen by looking.

@@ -26,11 +26,12 @@ from ops.operations import tree
 from ops.operations.revival import clean
 from ops.operations.sight import Sight, Surroundings, owners, see
 from ops.watch.charge import Charge
+from ops.watch.crew import GiveWay
 from ops.watch.loop import Loop
 from ops.watch.readings import Freed, Taken, Used
 from ops.watch.written import Written
 
-_AT_A_TIME = 10  # looks that are taken up before the loop turns to what has come meanwhile
+_GIVES_WAY = 1.0  # seconds that a look at the machine stands back in all while somebody is being brought back
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ class Patrol:
             self._loop.scribe.event("", "boot", "the machine was started anew")
             for charge in unknown:
                 charge.booting = True
-        self._take(looks)
+        for seen in looks.items():
+            self._take(seen)
         self._next_sweep = self._loop.clock.last + 1.0
 
     def _is_boot(self) -> bool:
@@ -129,14 +131,19 @@ class Patrol:
 
     def _look(self, services: list[Service]) -> Looks:
         """In a thread: what there is of each service."""
-        state = self._site.state
+        state, give_way = self._site.state, GiveWay(self._loop.calm, _GIVES_WAY)
         for service in services:
+            give_way()
             if state.turn(service.name) % 2:  # whoever held its lock was killed: held once, it can be compared again
                 with contextlib.suppress(LockHeld), state.changing(service.name, 0.0, self._site.by):
                     pass
         turns = {service.name: state.turn(service.name) for service in services}
-        around = Surroundings(self._site.host, state)
-        return {one.name: _seen(see(state, one, around), turns[one.name], around) for one in services}
+        around = Surroundings(self._site.host, state, give_way)
+        looks: dict[str, Look] = {}
+        for one in services:
+            give_way()
+            looks[one.name] = _seen(see(state, one, around), turns[one.name], around)
+        return looks
 
     def _swept(self, looks: Looks | None, error: BaseException | None) -> None:
         self._sweeping = False
@@ -146,21 +153,14 @@ class Patrol:
         self.swept = self.awaited = self._loop.clock.last
         self.swept_at = stamp()
         self._loop.news.changed = True
-        self._take_some(list(looks.items()))
+        self._loop.in_parts(looks.items(), self._take)
 
-    def _take_some(self, looks: list[tuple[str, Look]], _now: float = 0.0) -> None:
-        """A few at a time: a death is not to wait for a thousand."""
-        self._take(dict(looks[:_AT_A_TIME]))
-        if len(looks) > _AT_A_TIME:
-            left = functools.partial(self._take_some, looks[_AT_A_TIME:])
-            self._loop.timers.at(self._loop.clock.last, left)
-
-    def _take(self, looks: Looks) -> None:
-        for name, look in looks.items():
-            charge = self._loop.charges.get(name)
-            if charge is None or charge.watch.acting or self._site.state.turn(name) != look.turn or look.turn % 2:
-                continue  # somebody has changed it since: what was seen may be half of that
-            self._take_look(charge, look)
+    def _take(self, seen: tuple[str, Look]) -> None:
+        name, look = seen
+        charge = self._loop.charges.get(name)
+        if charge is None or charge.watch.acting or self._site.state.turn(name) != look.turn or look.turn % 2:
+            return  # somebody has changed it since: what was seen may be half of that
+        self._take_look(charge, look)
 
     def _take_look(self, charge: Charge, look: Look) -> None:
         sight = look.sight

@@ -3,27 +3,34 @@
 Knows: descriptors, timers, signals, results of other threads. Must not know: services, what anything of that leads to.
 
 Nothing in it waits but `select`. What may take long is done by other threads, which put what came of it into
-`_results` and ring.
+`_results` and ring. What is much is done in parts, and a turn that has lasted is broken off: what is left of it comes
+in the next one, after what is urgent.
 """
 
 from __future__ import annotations
 
 import collections
 import contextlib
+import functools
+import itertools
 import math
 import os
 import selectors
 import signal
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 from ops.errors import OpsError
 from ops.watch.clock import AwakeClock, Timers
 from ops.watch.crew import Crew
 
 _TO_FINISH = 20.0  # seconds that what is under way has in the end
+_A_TURN = 0.002  # seconds after which a turn begins nothing more of a kind
+_A_PART = 10  # of many things, those that are done one after the other
+
+Item = TypeVar("Item")
 
 
 class Reactor(ABC):
@@ -107,12 +114,29 @@ class Reactor(ABC):
             self._naps = self.clock.naps
             self._slept()
         self._urgent([key.data for key, _ in events])
-        for key, _ in events:
-            self._call(key.data, self._now)
-        for timer in self.timers.due(self._now):
-            self._call(timer, self._now)
+        self._call_each(key.data for key, _ in events)  # what is ready stays ready
+        self._call_each(self.timers.due(self._now))
         self._call(self._advance, self._now)
         self._take_results()
+
+    def _call_each(self, calls: Iterable[Callable[[float], None]]) -> None:
+        """One after the other, until that has lasted."""
+        until = time.monotonic() + _A_TURN
+        for call in calls:
+            self._call(call, self._now)
+            if time.monotonic() >= until:
+                break
+
+    def in_parts(self, items: Iterable[Item], call: Callable[[Item], None]) -> None:
+        """Has it called for each of them, in this turn and the next ones."""
+        self._part(iter(list(items)), call, self._now)
+
+    def _part(self, items: Iterator[Item], call: Callable[[Item], None], now: float) -> None:
+        some = list(itertools.islice(items, _A_PART))
+        for item in some:
+            self._call(call, item)
+        if some:
+            self.timers.at(now, functools.partial(self._part, items, call))
 
     def _take_results(self) -> None:
         while self._results:
@@ -148,7 +172,7 @@ class Reactor(ABC):
     def _second(self, now: float) -> None:
         self.timers.at(math.floor(now) + 1.0, self._second)  # the whole ones, on which services are asked, too
         for call in self.each_second:
-            self._call(call, now)
+            self.timers.at(now, call)
 
     def _let_finish(self) -> None:
         until = time.monotonic() + _TO_FINISH

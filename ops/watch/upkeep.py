@@ -41,10 +41,7 @@ class Upkeep:
             loop.scribe.event("", "rotation", text)
 
     def _each_second(self, now: float) -> None:
-        for name, charge in self._loop.charges.items():
-            if charge.root is not None and self._grown(name, charge.service.log_size, now):
-                job = functools.partial(self._rotate, charge.service)
-                self._begin(name, job, charge.service.log_keep)
+        self._loop.in_parts(self._loop.charges.values(), self._look_at_log)
         stack = self._loop.site.host.stack
         keep = stack.log_keep
         for name in rotating.OWN:
@@ -60,6 +57,11 @@ class Upkeep:
             running = [one.service for one in self._loop.charges.values() if one.root]
             self._mending_since = now
             self._mending(functools.partial(self._mend, running), self._mended)
+
+    def _look_at_log(self, charge: Charge) -> None:
+        service = charge.service
+        if charge.root is not None and self._grown(service.name, service.log_size, self._loop.clock.last):
+            self._begin(service.name, functools.partial(self._rotate, service), service.log_keep)
 
     def _turned(self, charge: Charge, before: Watch) -> None:
         """A new process: what people find at its public paths is put right with the next second."""

@@ -45,9 +45,12 @@ class Written:
                 del self._seen[wanted]
                 if first:
                     raise
-        if self._changed(os.path.join(folder, "services")) or first:
+        changed = self._changed(os.path.join(folder, "services"))
+        if first:
             for charge in self._loop.charges.values():
                 self.look_at_record(charge, first)
+        elif changed:
+            self._loop.in_parts(self._loop.charges.values(), self._look_again)
 
     def _changed(self, path: str) -> bool:
         before, self._seen[path] = self._seen.get(path), version(path)
@@ -80,6 +83,10 @@ class Written:
     def _mended_wishes(self, done: str | None, error: BaseException | None) -> None:
         if done or error:
             self._loop.scribe.event("", "state", done or f"what is wanted could not be written anew: {error}")
+
+    def _look_again(self, charge: Charge) -> None:
+        if self._loop.charges.get(charge.service.name) is charge:
+            self.look_at_record(charge)
 
     def look_at_record(self, charge: Charge, first: bool = False) -> None:
         name = charge.service.name
