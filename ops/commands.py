@@ -20,6 +20,7 @@ from invoke.collection import Collection
 from invoke.context import Context
 from invoke.exceptions import Exit, ParseError
 from invoke.program import Program
+from invoke.tasks import Task
 from invoke.tasks import task as _invoke_task
 
 from ops.errors import UsageError
@@ -53,6 +54,13 @@ _CHANGING = ("limit", "check", "json", "timeout", "serial", "forks", "max_fail_p
 _WITH_POSITIONAL = ("restart-one", "kill-port", "hold", "release", "tail")
 
 
+class _Command(Task):  # type: ignore[type-arg]
+    """A task that costs nothing to copy: Invoke copies all tasks to the bottom for each command (1.5 ms of ours)."""
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> _Command:
+        return self
+
+
 def _task(*flags: str) -> Callable[[Callable[[Context, Flags], None]], Any]:
     """An Invoke task with these flags, as all of ours are: no automatic one-letter flags, help for each."""
 
@@ -66,6 +74,7 @@ def _task(*flags: str) -> Callable[[Callable[[Context, Flags], None]], Any]:
         run.__signature__ = inspect.Signature([inspect.Parameter("c", kind), *words])  # type: ignore[attr-defined]
         return _invoke_task(
             run,
+            klass=_Command,
             positional=[name for name in flags if name in ("name", "port")],
             iterable=["only"] if "only" in flags else [],
             auto_shortflags=False,

@@ -11,8 +11,10 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
+
+from ops.frozen import frozen
 
 ServiceState = Literal["up", "down", "starting", "stopping", "unhealthy", "hung", "foreign", "gave-up", "unknown"]
 Wanted = Literal["up", "down", "held"]
@@ -22,7 +24,7 @@ LOCALHOST = "localhost"
 SCHEMA = 1
 
 
-@dataclass(frozen=True)
+@frozen
 class Probe:
     """One way of asking a service how it is.
 
@@ -54,7 +56,7 @@ class Probe:
         return "command " + " ".join(self.command) + nth
 
 
-@dataclass(frozen=True)
+@frozen
 class Service:
     """What should run. Paths may be relative to the root of the host that it runs on."""
 
@@ -127,7 +129,7 @@ def _replace_all(word: str, values: Mapping[str, str]) -> str:
     return word
 
 
-@dataclass(frozen=True)
+@frozen
 class Stack:
     """What holds for all services together: the `ops` block of the inventory."""
 
@@ -140,7 +142,7 @@ class Stack:
     log_keep: int = 5
 
 
-@dataclass(frozen=True)
+@frozen
 class Host:
     """Where services run. `root` is absolute; `services` are the enabled ones, in the order they were listed."""
 
@@ -160,7 +162,7 @@ class Host:
         raise KeyError(name)
 
 
-@dataclass(frozen=True)
+@frozen
 class Inventory:
     """Services and hosts as promised by one file. `hosts` is in the order of the file, `text` the fingerprint of its
     bytes. `groups` has the names of the hosts of each group, `all` and `ungrouped` too, in Ansible's order."""
@@ -179,7 +181,7 @@ class Inventory:
         raise KeyError(name)
 
 
-@dataclass(frozen=True)
+@frozen
 class Process:
     """A pid with its birth: the only thing that is ever signalled.
 
@@ -192,7 +194,7 @@ class Process:
     boot: str
 
 
-@dataclass(frozen=True)
+@frozen
 class Reading:
     """What one probe found. `ok` None: the asking itself failed (no such tool, no resolver), which says
     nothing about the service. `answered` False: nobody answered within the time, which is what a hang looks like."""
@@ -205,7 +207,7 @@ class Reading:
     answered: bool = True
 
 
-@dataclass(frozen=True)
+@frozen
 class Outcome:
     """What one operation came to for one service (or port): said only after looking again.
 

@@ -1,75 +1,96 @@
-"""Program and environment of a service are frozen at its first start, until --refresh-env."""
+"""Nouns made by `@frozen` do what a frozen dataclass does, but for the refusal at run time."""
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
+import pickle
 import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
-from ops.host import process
-from tests.stack import Stack
-from tests.waiting import until
+import pytest
+
+from ops.frozen import frozen
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
-def zone(stack: Stack) -> str | None:
-    (one,) = stack.running("api")
-    return process.variable(one.pid, "TZ")
+@frozen
+class Port:
+    number: int
+    names: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def first(self) -> str:
+        return self.names[0]
 
 
-def test_refresh_env_is_kept_for_the_next_start_of_a_running_service(stack: Stack) -> None:
-    stack.tiny("api")
-    stack.write()
-    stack.ok("start", env={"TZ": "Europe/Paris"})
-    first = stack.pid("api")
-    asked = stack.ok("start", "--refresh-env", "--check", "--json", env={"TZ": "Asia/Kolkata"})
-    done = stack.ok("start", "--refresh-env", "--json", env={"TZ": "Asia/Kolkata"})
-    assert asked.states == done.states == {"api": "changed"}
-    assert "inv restart-one api" in done.outcomes["api"]["detail"]
-    assert (stack.pid("api"), zone(stack)) == (first, "Europe/Paris")
-    assert stack.ok("start", "--refresh-env", "--json", env={"TZ": "Asia/Kolkata"}).states == {"api": "ok"}
-    os.kill(first, 9)
-    until(lambda: not stack.running("api"))
-    stack.ok("start", env={"TZ": "UTC"})
-    assert zone(stack) == "Asia/Kolkata"
+@frozen
+class Lone:
+    number: int
 
 
-def test_the_python_placeholder_is_frozen_too(stack: Stack, tmp_path: Path) -> None:
-    """Another venv's `inv` starts the service with the Python that it was first started with."""
-    stack.tiny("api")
-    stack.write()
-    stack.ok("start")
-    frozen = json.loads((stack.state / "frozen.json").read_text())["services"]["api"]["programs"]
-    assert frozen == {"{python}": sys.executable}
-    other = tmp_path / "other"
-    other.mkdir()
-    os.symlink(os.path.realpath(sys.executable), other / "python")
-    os.kill(stack.pid("api"), 9)
-    until(lambda: not stack.running("api"))
-    path = os.pathsep.join(entry for entry in sys.path if entry)
-    done = subprocess.run(
-        [other / "python", "-m", "invoke", "start"],
-        cwd=stack.folder,
-        env={**stack.env, "PYTHONPATH": path},
+@frozen
+class Nothing: ...
+
+
+@frozen
+class Wide(Port):
+    width: float = 1.5
+
+
+@dataclass(frozen=True)
+class Dear:
+    number: int
+    names: tuple[str, ...] = ()
+
+
+def test_it_is_compared_by_its_fields_and_with_its_own_kind_alone() -> None:
+    assert Port(1, ("a",)) == Port(1, ("a",))
+    assert Port(1) != Port(2)
+    assert Lone(1) == Lone(1) != Lone(2)
+    assert Nothing() == Nothing()
+    assert Wide(1) != Port(1)
+    assert Port(1) != 1
+    assert Wide(1, width=2.0) != Wide(1)
+
+
+def test_it_can_be_hashed_like_its_fields() -> None:
+    assert {Lone(1), Lone(1), Lone(2)} == {Lone(1), Lone(2)}
+    assert hash(Nothing()) == hash(Nothing())
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(Port(1))
+
+
+def test_it_is_shown_as_a_dataclass_is() -> None:
+    assert repr(Lone(1)) == "Lone(number=1)"
+    assert repr(Dear(1, ("x",))).replace("Dear", "Port")[:-1] + ", env={})" == repr(Port(1, ("x",)))
+    assert repr(Wide(1)) == "Wide(number=1, names=(), env={}, width=1.5)"
+
+
+def test_dataclasses_know_it() -> None:
+    one = Wide(1, ("a", "b"))
+    assert [each.name for each in fields(one)] == ["number", "names", "env", "width"]
+    assert replace(one, number=2) == Wide(2, ("a", "b"))
+    assert asdict(one) == {"number": 1, "names": ("a", "b"), "env": {}, "width": 1.5}
+    assert one.first == "a"
+    assert pickle.loads(pickle.dumps(one)) == one
+    with pytest.raises(TypeError):
+        Port()  # type: ignore[call-arg]
+
+
+def test_the_type_checker_refuses_a_change(tmp_path: Path) -> None:
+    pytest.importorskip("mypy", reason="mypy is not installed: pip install -e '.[lint]'")
+    changes = tmp_path / "changes.py"
+    changes.write_text("from ops.model import Process\n\none = Process(1, 2.0, 'boot')\none.pid = 2\n")
+    checked = subprocess.run(
+        [sys.executable, "-m", "mypy", "--cache-dir", str(tmp_path / "cache"), "--follow-imports=silent", str(changes)],
+        cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        check=False,
+        timeout=120,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    (one,) = stack.running("api")
-    assert process.command_line(one.pid)[0] == sys.executable
-
-
-def test_a_frozen_python_that_is_gone_is_found_afresh(stack: Stack, tmp_path: Path) -> None:
-    stack.tiny("api")
-    stack.write()
-    stack.ok("start")
-    stack.ok("stop")
-    path = stack.state / "frozen.json"
-    said = json.loads(path.read_text())
-    said["services"]["api"]["programs"] = {"{python}": str(tmp_path / "gone")}
-    path.write_text(json.dumps(said))
-    assert shutil.which(str(tmp_path / "gone")) is None
-    assert stack.ok("start", "--json").states == {"api": "changed"}
+    assert 'Property "pid" defined in "Process" is read-only' in checked.stdout, checked.stdout + checked.stderr

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import re
 import sys
-from dataclasses import dataclass
 from typing import Any
 
 from ops.errors import UsageError
+from ops.frozen import frozen
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST_SPAN = 3650 * 86400.0
 
 
-@dataclass(frozen=True)
+@frozen
 class Way:
     """Which hosts, and how many at a time: `limit` and `serial` as typed, `forks` at once, `most` percent may fail.
     `connection`: the one that `fab` has made, to one host."""

@@ -12,7 +12,6 @@ from ops.errors import UsageError
 from ops.face.colour import coloured
 from ops.face.given import Way
 from ops.fleet import pointers, reach
-from ops.fleet.groundwork import PLACE
 from ops.fleet.reach import Came, Selection
 from ops.model import Host, Inventory, Service
 from ops.operations.look import HostReport, ServiceReport
@@ -97,6 +96,8 @@ def lines(came: Sequence[Came], reports: Sequence[HostReport], one: Callable[[Ho
 
 def limited(line: str, host: Host) -> str:
     """A line that a host says, with what it says to be typed meant for that host."""
+    from ops.fleet.groundwork import PLACE
+
     return pointers.there(line, host.name, f"~/{PLACE}/{host.stack.name}")
 
 

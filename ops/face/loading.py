@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
 
 from ops import inventory
 from ops.errors import InventoryError
 from ops.face.colour import coloured
 from ops.fleet import reach
+from ops.frozen import frozen
 from ops.inventory.place import VARIABLE
 from ops.model import Inventory
 
 _MOST = 5  # mistakes told in front of what was asked for; `check-inventory` tells all
 
 
-@dataclass(frozen=True)
+@frozen
 class Loaded:
     """An inventory; `warning` has the lines to show when it is not what the file says."""
 

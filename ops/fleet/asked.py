@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ops.fleet import here
+from ops.frozen import frozen
 from ops.inventory import sent
 from ops.inventory.names import LABEL, NAME
 from ops.model import Host
@@ -23,7 +23,7 @@ _MOST_LINES = 1_000_000
 _LONGEST = 1e9  # seconds
 
 
-@dataclass(frozen=True)
+@frozen
 class Asked:
     """One request. `id` names it for ever."""
 

@@ -10,7 +10,7 @@ import json
 import secrets
 import shlex
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ops import __version__
@@ -18,6 +18,7 @@ from ops.errors import OpsError
 from ops.fleet import groundwork, release
 from ops.fleet.exchange import Broken, Exchange, one_line
 from ops.fleet.release import Platform
+from ops.frozen import frozen
 from ops.inventory import sent
 from ops.model import Host, Outcome, OutcomeState
 
@@ -48,7 +49,7 @@ echo "{token} {{\\"pythons\\": \\"$seen\\"}}"
 """)
 
 
-@dataclass(frozen=True)
+@frozen
 class Ground:
     """What there is on a host: its platform, which release is in use, whether that is whole and the one from here,
     whether its part of the inventory is, and what keeps a release from being put there (seen, wanted, next).

@@ -10,9 +10,10 @@ import math
 import os
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from ops.frozen import frozen
 from ops.memory.state import State
 from ops.model import Host, Outcome
 from ops.operations.site import Site
@@ -27,7 +28,7 @@ def changes(request: Request) -> bool:
     return request.task not in (*LOOKING, "tail") and not request.check
 
 
-@dataclass(frozen=True)
+@frozen
 class Origin:
     """The file that a host was read from, and the fingerprint of its bytes."""
 
@@ -35,7 +36,7 @@ class Origin:
     text: str
 
 
-@dataclass(frozen=True)
+@frozen
 class Tell:
     """Who hears how it goes: of each outcome, and of what is waited for (service, what; "" when that is over). `until`:
     the moment (monotonic) at which the time for all of it is used up."""
@@ -46,7 +47,7 @@ class Tell:
     until: float = math.inf
 
 
-@dataclass(frozen=True)
+@frozen
 class Lines:
     """Who hears the lines of logs (name, text), and why nothing comes from one."""
 
@@ -54,7 +55,7 @@ class Lines:
     complaint: Callable[[str, str], None] = lambda name, why: None
 
 
-@dataclass(frozen=True)
+@frozen
 class Answer:
     """What a request came to. A verb that changes things has outcomes, and notes for people; one that looks has what
     it found: a HostReport, a WindowReport, lines."""

@@ -16,12 +16,13 @@ import hmac
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+from ops.frozen import frozen
 
 _writing = threading.Lock()
 
 
-@dataclass(frozen=True)
+@frozen
 class Known:
     """A key that a file gives a host. `blob` is the key as it travels."""
 

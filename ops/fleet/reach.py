@@ -12,13 +12,14 @@ import importlib.util
 import sys
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any
 
 from ops.errors import Interrupted, InventoryError, OpsError
 from ops.fleet import abreast
 from ops.fleet import here as this_machine
 from ops.fleet.here import Answer, Lines, Origin, Tell
+from ops.frozen import frozen
 from ops.model import Host, Inventory, Outcome, OutcomeState
 from ops.operations.site import unknown_service
 from ops.operations.verbs import Request
@@ -31,7 +32,7 @@ FORKS = 20  # hosts at once
 _FOLLOWED_AGAIN = 10.0  # seconds at most until a log is looked for again on a host that was lost
 
 
-@dataclass(frozen=True)
+@frozen
 class Selection:
     """The hosts that a request goes to. `named`: somebody has named them, with --limit; `forks` at once."""
 
@@ -50,7 +51,7 @@ class Selection:
         return len(self.hosts) == 1 and self.hosts[0].connection == "local"
 
 
-@dataclass(frozen=True)
+@frozen
 class Came:
     """What came of a request on one host: an answer, and an error when it is not the whole one. `unreachable`: nobody
     there could answer. `skipped`: it has none of the services that it is about, and was not asked."""

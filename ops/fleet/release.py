@@ -14,11 +14,11 @@ import io
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ops.errors import OpsError
 from ops.fleet import groundwork
+from ops.frozen import frozen
 
 if TYPE_CHECKING:
     import zipfile
@@ -33,7 +33,7 @@ _COMPILED = (".so", ".pyd", ".dylib", ".pyc")
 _ONE_DATE = (1980, 1, 1, 0, 0, 0)  # the same files make the same archive
 
 
-@dataclass(frozen=True)
+@frozen
 class Platform:
     """What a wheel has to fit: `system` as sys.platform has it, `machine`, `libc` (glibc, musl, "" elsewhere), and the
     version of Python."""

@@ -16,11 +16,12 @@ import pwd
 import re
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 from ops.errors import InventoryError
 from ops.fleet import ssh_text
+from ops.frozen import frozen
 from ops.model import Host
 
 CONNECT_TIMEOUT = 5.0
@@ -65,7 +66,7 @@ _IDLE_SWITCHES = re.compile(r"-[qvCTxaAtn46]+")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
-@dataclass(frozen=True)
+@frozen
 class Route:
     """How one host is reached. Paths are absolute; durations are seconds."""
 

@@ -17,14 +17,15 @@ import os
 import re
 import stat
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+
+from ops.frozen import frozen
 
 _PIECE = 256 * 1024  # bytes copied or compressed at once
 _LEVEL = 1  # of gzip: a flood must not cost a core
 _TRIES = 5  # to lock a log that is renamed meanwhile
 
 
-@dataclass(frozen=True)
+@frozen
 class Generation:
     """One kept file. The higher the number, the older; `packed` ones end in .gz."""
 

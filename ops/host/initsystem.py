@@ -9,10 +9,11 @@ import contextlib
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from ops.errors import OpsError
+from ops.frozen import frozen
 from ops.host import privilege
 
 SYSTEMD, LAUNCHD = "systemd", "launchd"
@@ -21,7 +22,7 @@ _TIMEOUT = 30.0  # seconds for one call
 _MODE = 0o644
 
 
-@dataclass(frozen=True)
+@frozen
 class Job:
     """What an init system is to keep running. `argv[0]`, `cwd` and the paths are absolute; `user` "" is whoever the
     manager runs as; `stop_within` seconds it has to end after TERM; `version` of what wrote it."""
@@ -35,7 +36,7 @@ class Job:
     version: str = ""
 
 
-@dataclass(frozen=True)
+@frozen
 class Standing:
     """How a job stands with its manager. `loaded`: the manager knows it; `enabled`: it starts at boot (or login);
     `pid` of what runs, None when nothing does; `behind`: the manager has read another text than the file's."""
@@ -47,7 +48,7 @@ class Standing:
     detail: str = ""
 
 
-@dataclass(frozen=True)
+@frozen
 class Said:
     """How one call of a tool ended, and what it said, on one line."""
 

@@ -14,10 +14,11 @@ import re
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from ops.errors import OpsError
+from ops.frozen import frozen
 from ops.host import boot_files, initsystem
 from ops.host.initsystem import Job, Said, Standing
 
@@ -109,7 +110,7 @@ def parse_disabled(said: str) -> dict[str, bool]:
     return {label: word in ("disabled", "true") for label, word in found}
 
 
-@dataclass(frozen=True)
+@frozen
 class Launchd:
     """One job with its manager: the user's own (an agent), or (`system`) the machine's (a daemon)."""
 

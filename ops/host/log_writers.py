@@ -17,8 +17,8 @@ import os
 import signal
 import time
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
 
+from ops.frozen import frozen
 from ops.host import process
 from ops.model import Process
 
@@ -29,7 +29,7 @@ _ORPHANAGE = 1  # the parent of whom has lost it
 FileId = tuple[int, int]  # device and inode
 
 
-@dataclass(frozen=True)
+@frozen
 class Holder:
     """A process that has the file open for writing; `append`: through O_APPEND only."""
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import functools
 import socket
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
+from ops.frozen import frozen
 from ops.host.probe_dial import OWN_FAULTS, Address, Dial, literal, resolve
 from ops.host.probe_verdict import (
     BODY_LIMIT,
@@ -37,7 +37,7 @@ _WITH_BODY = ("POST", "PUT", "PATCH")
 _REMEMBERED = 2048
 
 
-@dataclass(frozen=True)
+@frozen
 class Where:
     """A URL taken apart. `authority` is what goes into the Host header, `target` into the request line."""
 

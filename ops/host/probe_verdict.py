@@ -13,9 +13,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from ops.frozen import frozen
 from ops.model import Probe
 
 BODY_LIMIT = 64 * 1024  # bytes of a body that are looked at
@@ -23,7 +23,7 @@ DETAIL_LIMIT = 160  # characters of a detail
 _SHOWN = 60  # characters of one value inside a detail
 
 
-@dataclass(frozen=True)
+@frozen
 class Finding:
     """What one asking came to; `ok` and `answered` mean what they mean in a Reading."""
 
@@ -32,7 +32,7 @@ class Finding:
     answered: bool = True
 
 
-@dataclass(frozen=True)
+@frozen
 class Answer:
     """An HTTP answer as far as it was read. `whole` False: the body went on after what is here."""
 

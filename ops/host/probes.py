@@ -17,9 +17,10 @@ import re
 import selectors
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from ops.frozen import frozen
 from ops.host.probe_command import CommandTalk
 from ops.host.probe_dial import TcpTalk
 from ops.host.probe_http import HttpTalk
@@ -28,7 +29,7 @@ from ops.host.probe_wires import Talk, Wires
 from ops.model import Probe, Reading
 
 
-@dataclass(frozen=True)
+@frozen
 class Question:
     """One probe to ask, now.
 

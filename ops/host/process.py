@@ -20,10 +20,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ops.errors import OpsError
+from ops.frozen import frozen
 from ops.model import Process
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _BIRTH_TOLERANCE = 0.0 if LINUX else 2.0
 _CANNOT_LOOK = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
-@dataclass(frozen=True)
+@frozen
 class Entry:
     """One line of the process table. `state` is the kernel's letter: T stopped, Z zombie, D unkillable …;
     `cpu` is seconds of CPU time used, `rss` bytes resident."""
@@ -75,8 +75,8 @@ class Entry:
 def boot_id() -> str:
     """Names this boot of the machine, so that what was recorded before it is never believed."""
     if LINUX:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip()
+        with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+            return file.read().decode().strip()
     # macOS; not run on a Mac.
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         command = ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"]

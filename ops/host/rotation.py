@@ -26,10 +26,11 @@ import os
 import stat
 import time
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Literal
 
 from ops.errors import LockHeld, OpsError
+from ops.frozen import frozen
 from ops.host import death, process
 from ops.host.generations import drop, locked, put_first
 from ops.host.log_writers import PAUSE, FileId, LeftAlone, Pause, resume
@@ -45,7 +46,7 @@ _SAMPLE = 64 * 1024  # bytes compared at both ends to tell whether a log was cut
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-@dataclass(frozen=True)
+@frozen
 class Rotated:
     """What came of it. `size`: bytes that are in the new generation; `paused`: seconds that writers stood still;
     `full`: the disk was, so that dropping generations and trying again may help; `busy`: somebody kept it shut."""
@@ -58,7 +59,7 @@ class Rotated:
     busy: bool = False
 
 
-@dataclass(frozen=True)
+@frozen
 class _Note:
     """The journal of one rotation."""
 

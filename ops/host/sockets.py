@@ -16,15 +16,16 @@ import socket
 import struct
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Literal
+
+from ops.frozen import frozen
 
 Family = Literal["IPv4", "IPv6"]
 
 FAMILIES: Mapping[Family, socket.AddressFamily] = {"IPv4": socket.AF_INET, "IPv6": socket.AF_INET6}
 
 
-@dataclass(frozen=True)
+@frozen
 class Listener:
     """One listening socket and who holds it.
 

@@ -16,16 +16,17 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ops.errors import SpawnError
+from ops.frozen import frozen
 from ops.host import process
 from ops.model import Process
 
 _LOG_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
-@dataclass(frozen=True)
+@frozen
 class Launch:
     """Everything there is to know to start a process. `argv[0]` is an absolute path. `log` and `quiet` (a FIFO for
     its input) may be None: then it is /dev/null. `descriptors` (listening sockets) stay open in it under the numbers
@@ -39,7 +40,7 @@ class Launch:
     descriptors: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True)
+@frozen
 class Spawned:
     """The new process, which file its output goes to (device, inode) and how long that was (bytes), and what could
     not be had for it."""

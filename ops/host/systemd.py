@@ -14,9 +14,9 @@ import pwd
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from ops.errors import OpsError
+from ops.frozen import frozen
 from ops.host import boot_files, initsystem
 from ops.host.initsystem import Job, Said, Standing
 
@@ -112,7 +112,7 @@ def standing_of(shown: Mapping[str, str]) -> Standing:
     )
 
 
-@dataclass(frozen=True)
+@frozen
 class Systemd:
     """One unit with its manager: the user's own, or (`system`) the machine's."""
 

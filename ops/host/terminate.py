@@ -8,13 +8,13 @@ from __future__ import annotations
 import math
 import signal
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
+from ops.frozen import frozen
 from ops.host import process
 from ops.model import Process
 
 
-@dataclass(frozen=True)
+@frozen
 class Ending:
     """How ending a tree went: who was there, who would not go, and whether KILL was needed."""
 

@@ -9,6 +9,7 @@ duplicate keys, which PyYAML drops silently, are seen.
 
 from __future__ import annotations
 
+import codecs
 from typing import Any, NoReturn
 
 import yaml
@@ -72,8 +73,9 @@ def read_document(content: bytes, mistakes: Mistakes) -> Node | None:
 
 
 def _decoded(content: bytes, mistakes: Mistakes) -> str | None:
+    content = content.removeprefix(codecs.BOM_UTF8)
     try:
-        return content.decode("utf-8-sig")
+        return content.decode()
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         mistakes.add(line, "", f"the byte 0x{content[error.start]:02x}, which is not UTF-8", "a file saved as UTF-8")

@@ -11,9 +11,10 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import accumulate
 
+from ops.frozen import frozen
 from ops.model import ServiceState, Wanted
 
 # Buckets grow by this factor. A value is told as the point of its bucket that is relatively equally far from both
@@ -23,7 +24,7 @@ GROWTH = 1.039
 _SHORTEST, _LONGEST = 1e-6, 1e6  # seconds; what is beyond counts as these, so that there are at most 723 buckets
 
 
-@dataclass(frozen=True)
+@frozen
 class Change:
     """A service went over into a state, or something else was wanted of it. `planned`: a command's work."""
 
@@ -34,7 +35,7 @@ class Change:
     why: str = ""
 
 
-@dataclass(frozen=True)
+@frozen
 class Event:
     """A line of history; the service "" is the stack."""
 
@@ -44,7 +45,7 @@ class Event:
     detail: str = ""
 
 
-@dataclass(frozen=True)
+@frozen
 class Responses:
     """Response times: some exact, those of thinned hours as counts per bucket."""
 
@@ -61,7 +62,7 @@ class Responses:
         return [counted[bisect_left(reached, -(-percent * reached[-1] // 100))][0] for percent in percents]
 
 
-@dataclass(frozen=True)
+@frozen
 class Use:
     """What the samples of one service come to: response times, mean CPU (%), largest memory (bytes)."""
 
@@ -70,7 +71,7 @@ class Use:
     rss: int | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class Past:
     """What is known of a window. `watched` are intervals (begin, end), ascending and disjoint, and `states` the
     changes per service in the order of time: both reach back before the window as far as anything is kept, so that

@@ -36,6 +36,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from ops.frozen import frozen
 from ops.memory.history_past import Change, Event, Past, Use
 
 _FRESH = 15.0  # seconds; a living monitor says every 10 that it watches
@@ -44,7 +45,7 @@ _TAKEN = re.compile(r"^its port is held by .*")  # by whom is another one each t
 _WITHOUT_REASON = "no reason given"
 
 
-@dataclass(frozen=True)
+@frozen
 class Kpi:
     """The figures of one service. Durations are seconds, sizes bytes, None is not known."""
 
@@ -68,7 +69,7 @@ class Kpi:
     met_recovery: bool | None
 
 
-@dataclass(frozen=True)
+@frozen
 class _Slice:
     """A stretch of time in which nothing changes. `change` is the one in force, if any was ever recorded."""
 

@@ -17,8 +17,9 @@ import pickle
 import stat
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
+from ops.frozen import frozen
 from ops.memory.files import write_atomically
 from ops.memory.folders import folder_for
 from ops.model import Host, Probe, Service, Stack, fingerprint
@@ -27,7 +28,7 @@ _FILE = "inventory.last"
 _NOUNS = {kind.__name__: kind for kind in (Host, Stack, Service, Probe)}
 
 
-@dataclass(frozen=True)
+@frozen
 class Good:
     """This machine's part of an inventory, and when it was read (seconds since the epoch). `text` is the fingerprint of
     the file, "" when another version has read it, which may have understood it otherwise."""

@@ -22,13 +22,14 @@ import pwd
 import stat
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from ops.frozen import frozen
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _SAME_SECOND = 100  # names tried for files put aside within one second
 
 
-@dataclass(frozen=True)
+@frozen
 class Link:
     """A public name and the real log that it leads to, both absolute paths."""
 
@@ -36,7 +37,7 @@ class Link:
     real: str
 
 
-@dataclass(frozen=True)
+@frozen
 class _Sight:
     """What was seen at a public name: what is wrong (None: nothing), what lies there (None: nothing), and
     whether it is ours to put right."""

@@ -24,10 +24,11 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from ops.errors import StateError
+from ops.frozen import frozen
 from ops.memory import locks
 from ops.memory.files import FULL, Unchanged, now, read_json, write_atomically
 from ops.memory.folders import folder_of
@@ -45,7 +46,7 @@ _MENDED = {
 }
 
 
-@dataclass(frozen=True)
+@frozen
 class Record:
     """The process of one service as it was started or adopted, and what is needed to end it should the
     inventory no longer name it. `ready_at` is when its probes first passed; times are ISO 8601."""

@@ -22,10 +22,11 @@ import json
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Literal
 
 from ops.errors import OpsError
+from ops.frozen import frozen
 from ops.memory import locks
 from ops.memory.files import Unchanged, now, read_json, write_atomically
 from ops.memory.trust import parse
@@ -38,7 +39,7 @@ _SIZE = 256  # bytes that a file has at least, so that one can be overwritten by
 Watcher = Literal["monitor", "guard"]
 
 
-@dataclass(frozen=True)
+@frozen
 class MonitorWish:
     """Whether a monitor is wanted. `up` None: nothing was ever said, which means yes."""
 
@@ -47,7 +48,7 @@ class MonitorWish:
     at: str = ""
 
 
-@dataclass(frozen=True)
+@frozen
 class Post:
     """Who watches: the process of the monitor or of its guard. `under`: the init system that keeps it, if any."""
 

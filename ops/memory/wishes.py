@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from ops.frozen import frozen
 from ops.memory.files import Unchanged
 from ops.memory.trust import parse
 from ops.model import Wanted
@@ -20,7 +20,7 @@ COPY = "wanted.copy"
 Damage = Literal["", "healed", "lost", "gone"]
 
 
-@dataclass(frozen=True)
+@frozen
 class Wish:
     """What is wanted of one service. Never said: up."""
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ops.errors import OpsError
+from ops.frozen import frozen
 from ops.host import death, process
 from ops.host.probes import Question, ask
 from ops.model import Probe, Process, Reading, Service, ServiceState
@@ -87,7 +88,7 @@ def failing(readings: Sequence[Reading]) -> bool:
     return any(reading.restart and reading.ok is False for reading in readings)
 
 
-@dataclass(frozen=True)
+@frozen
 class Verdict:
     """How waiting for a started service ended: ready, dead, or neither in time (`readings` say why)."""
 

@@ -14,9 +14,9 @@ import contextlib
 import difflib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ops.errors import OpsError
+from ops.frozen import frozen
 from ops.host import initsystem, process, terminate
 from ops.host.initsystem import Standing
 from ops.memory.watchpost import Watchpost
@@ -34,7 +34,7 @@ _GRACE = 30.0  # seconds that the one before has to finish what it is restarting
 _ABSENT, _INSTALLED = "not installed", "installed"
 
 
-@dataclass(frozen=True)
+@frozen
 class Seen:
     """What there is: the file's text and the one wanted, how the job stands, what keeps it from starting at boot, who
     watches; `rival`: the same stack installed the other way; `other_user`: whose file it is, if not ours."""

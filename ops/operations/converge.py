@@ -14,10 +14,11 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Generic, Literal, TypeVar
 
 from ops.errors import Interrupted, OpsError
+from ops.frozen import frozen
 from ops.model import Outcome, OutcomeState
 from ops.operations.site import Site
 
@@ -30,7 +31,7 @@ _MOST_AT_ONCE = 256
 _LISTEN_EVERY = 0.1  # seconds: a signal that arrives just before a wait begins does not end that wait
 
 
-@dataclass(frozen=True)
+@frozen
 class Plan:
     """What is to be done about one thing, and why. A plan that does nothing, waits, refuses or skips changes
     nothing; all others do. `after` is the state that is expected then, as --check announces it."""
@@ -54,7 +55,7 @@ class Plan:
         return Outcome(name, action, self.state, self.before, self.after, self.why, more=self.more)
 
 
-@dataclass(frozen=True)
+@frozen
 class Convergence(Generic[Seen]):
     """One thing to converge: how to look, what to plan from what was seen, and how to carry the plan out."""
 

@@ -6,9 +6,10 @@ Knows: sights, and which states are well. Must not know: probes, how it is shown
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
+from ops.frozen import frozen
 from ops.host import boot_files
 from ops.memory.files import now
 from ops.memory.wishes import Wish
@@ -19,7 +20,7 @@ from ops.operations.site import Site
 from ops.operations.watched import MonitorReport
 
 
-@dataclass(frozen=True)
+@frozen
 class ServiceReport:
     """What `status` and `health` say of one service. Times ISO 8601, seconds, bytes; None is unknown."""
 
@@ -56,7 +57,7 @@ class ServiceReport:
         return self.wanted == "held" and self.state not in ("up", "starting")
 
 
-@dataclass(frozen=True)
+@frozen
 class HostReport:
     """Everything that `status` and `health` say of one host."""
 

@@ -5,16 +5,15 @@ Knows: looks and plans. Must not know: how to look, how to carry out; it touches
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ops.errors import OpsError
+from ops.frozen import frozen
 from ops.model import Reading, Service, ServiceState
 from ops.operations import asking, ports
 from ops.operations.converge import Plan
 from ops.operations.sight import Sight, count, owners
 
 
-@dataclass(frozen=True)
+@frozen
 class Look:
     """What a changing verb knows of one service when it plans: sight, answers, and what would be in its way."""
 

@@ -10,8 +10,9 @@ import datetime
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from ops.frozen import frozen
 from ops.memory import history, kpi
 from ops.memory.history import Past
 from ops.memory.kpi import Kpi
@@ -22,7 +23,7 @@ from ops.operations.site import Site
 _UNTOLD = 20.0  # seconds; a living monitor says every 10 that it watches, and may be late
 
 
-@dataclass(frozen=True)
+@frozen
 class WindowReport:
     """The figures of the services of one host from `since` to `until` (ISO 8601), `seconds` apart. `budgets` are the
     recovery budgets that they were held to, in their order; `warnings` say what could not be read."""

@@ -13,11 +13,11 @@ or ends at once, and the next try, which looks thoroughly, finds who is there.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
 from ops.errors import LockHeld, OpsError
+from ops.frozen import frozen
 from ops.host import process, terminate
 from ops.host.listeners import listening
 from ops.memory.state import Record
@@ -34,7 +34,7 @@ _LATER = 1.0  # seconds while a command is at it
 _FUNERAL = 0.02  # seconds that a process may still be in the table after its death was told
 
 
-@dataclass(frozen=True)
+@frozen
 class Revival:
     """How it went: started (`root` is the new process, or one that somebody else has started); failed; taken: a
     stranger has its port; other: it is somebody else's turn, look again after `patience` seconds. `ready`: what runs

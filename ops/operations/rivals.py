@@ -10,9 +10,9 @@ import os
 import shlex
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from ops.frozen import frozen
 from ops.host import process
 
 _LARGEST_PLIST = 64 * 1024  # bytes
@@ -21,7 +21,7 @@ _SHELLS = ("sh", "bash", "zsh", "dash", "ksh")
 _WITH_VALUE = ("-o", "+o", "-O", "+O", "-c", "--rcfile", "--init-file")
 
 
-@dataclass(frozen=True)
+@frozen
 class Rival:
     """A process that supervises the same services by the runbook's script."""
 
@@ -35,7 +35,7 @@ class Rival:
         return f"the runbook's own {self.script} is running, {who}; two supervisors fight; end it: kill {self.pid}"
 
 
-@dataclass(frozen=True)
+@frozen
 class Agent:
     """A LaunchAgent that starts the runbook's script at login, and again whenever it ends."""
 

@@ -12,20 +12,23 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
 
+from ops.frozen import frozen
 from ops.host import process
-from ops.host.listeners import Listener, listeners
 from ops.memory.state import Record, State
 from ops.model import Host, Process, Service, ServiceState
 from ops.operations import environment
 from ops.operations.by_hand import is_declared
 
+if TYPE_CHECKING:
+    from ops.host.listeners import Listener
+
 Origin = Literal["record", "marker", "hand"]
 
 
-@dataclass(frozen=True)
+@frozen
 class Sight:
     """What was seen of one service. `members` is its whole tree, `leftovers` what a dead one left behind,
     `strangers` who listens on its port without belonging to it."""
@@ -105,6 +108,8 @@ class Surroundings:
     @functools.cached_property
     def listeners(self) -> dict[int, tuple[Listener, ...]]:
         """By port: who listens on the ports of this host's services, those no longer in the inventory included."""
+        from ops.host.listeners import listeners
+
         ports = [one.port for one in (*self.host.services, *strays(self.host, self.state)) if one.port is not None]
         found = listeners(ports, between=self._between)
         # A socket of ours without a holder: its last one ended between the look at sockets and that at processes.

@@ -6,10 +6,10 @@ Knows: which function is which verb. Must not know: who asks, whether from here 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
-from ops.host import spawn
+from ops.frozen import frozen
 from ops.memory.watchpost import Watchpost
 from ops.model import Outcome
 from ops.operations import watched
@@ -19,7 +19,7 @@ from ops.operations.site import Site
 _ALERTING = ("start", "restart", "restart-one", "reset")
 
 
-@dataclass(frozen=True)
+@frozen
 class Request:
     """What is asked for, in plain values: it could travel as JSON. `options` are those of the verb alone."""
 
@@ -35,6 +35,8 @@ def perform(site: Site, request: Request) -> list[Outcome]:
     if request.check:
         site.state.check()
     else:
+        from ops.host import spawn
+
         site.state.prepare()
         spawn.take_no_ignored_signals()  # here: services are spawned by threads, which may not touch handlers
     if request.task in ("start", "reset", "install-service"):

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from ops.frozen import frozen
 from ops.host import process
 from ops.memory.watchpost import Watcher, Watchpost
 from ops.model import Process, ServiceState
@@ -23,7 +23,7 @@ _YOUNG = 5.0  # seconds in which one that has begun is getting itself a guard
 _LATE = 5.0  # seconds that a watcher needs to notice and end a silent one
 
 
-@dataclass(frozen=True)
+@frozen
 class MonitorReport:
     """The monitor's state, pid and the moment of its last sweep. `wanted` False: stopped by command, or this stack has
     none. `fault`: why the inventory as it stands does not hold; `blind`: that its sweeps do not come back; `guard`: the

@@ -16,9 +16,10 @@ import re
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
+from ops.frozen import frozen
 from ops.host import program
 from ops.memory import files
 from ops.memory.state import State
@@ -35,7 +36,7 @@ _NEVER = datetime.datetime.min.replace(tzinfo=datetime.timezone.utc)
 _SPARE = 1.0  # seconds that a channel gets beyond its timeout, to end what it had to break off
 
 
-@dataclass(frozen=True)
+@frozen
 class Alert:
     """What is told. `at` is ISO 8601 with its zone; `service` "" means the whole stack; `text` is one line: what was
     seen; `key` names the root cause, so that `resolved` has the key of what it resolves; `next` is "" or what to
@@ -50,7 +51,7 @@ class Alert:
     next: str = ""
 
 
-@dataclass(frozen=True)
+@frozen
 class Settings:
     """Where alerts go. `mend` makes the public path of the alerts log right and says what it could not; `command` ()
     is none, and runs in `folder` with `env` alone; `host` is what it is told; `timeout` bounds each channel."""

@@ -14,8 +14,9 @@ clocks.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
+
+from ops.frozen import frozen
 
 AT_ONCE = 0.5  # seconds within which failures count as one event
 ALIKE = 5.0  # the same for services that do not need one another: probes see one cause at different moments
@@ -25,7 +26,7 @@ _LINGER = 15.0  # seconds that a dependent has to come back by itself once its n
 _LONGEST = 300.0  # seconds that anything is held back at most
 
 
-@dataclass(frozen=True)
+@frozen
 class Telling:
     """One line for people. `service` "" is the whole stack; `key` names the root cause."""
 

@@ -10,10 +10,10 @@ import gc
 import os
 import signal
 import sys
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from ops.errors import LockHeld, OpsError
+from ops.frozen import frozen
 from ops.host import death, process, spawn
 from ops.host.notify import MORE_TIME, Notifier
 from ops.memory.files import now
@@ -32,7 +32,7 @@ from ops.watch.upkeep import Upkeep
 _TURN = 0.0001  # seconds after which a sweep's thread lets the loop go on; Python's 0.005 add up in a restart
 
 
-@dataclass(frozen=True)
+@frozen
 class Way:
     """How it runs. `under`: the init system that keeps it, `waiting` for one that lets the monitor before it end first
     (as a kept one does), "" for one that stands alone. In the `foreground` it prints what happens."""
@@ -102,7 +102,7 @@ def _read(path: str, kept: LastGood) -> _Read:
     return _Read(host, text, "")
 
 
-@dataclass(frozen=True)
+@frozen
 class _Shift:
     """One monitor's turn at a post."""
 

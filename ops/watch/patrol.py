@@ -14,10 +14,10 @@ import functools
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 from ops.errors import LockHeld
+from ops.frozen import frozen
 from ops.host import process
 from ops.host.listeners import listeners, listening
 from ops.memory.files import now as stamp
@@ -34,7 +34,7 @@ from ops.watch.written import Written
 _GIVES_WAY = 1.0  # seconds that a look at the machine stands back in all while somebody is being brought back
 
 
-@dataclass(frozen=True)
+@frozen
 class Look:
     """What was seen of a service, the turn of its lock before, and whether an earlier run has left something."""
 

@@ -19,9 +19,10 @@ for all readings, what has become due is decided: a restart, a give-up, an alert
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
+from ops.frozen import frozen
 from ops.model import ServiceState
 from ops.watch.readings import (
     Acted,
@@ -48,7 +49,7 @@ ALIVE_FOR = 0.25  # seconds that a service without any probe must live to count 
 _WELL: tuple[ServiceState, ...] = ("up", "starting", "stopping", "unknown")
 
 
-@dataclass(frozen=True)
+@frozen
 class Decision:
     """What is to be done: restart it, or ask `probe` again in a second; and what is to be told, if anything."""
 

@@ -5,13 +5,13 @@ Knows: the words between the loop and the policy. Must not know: how they are co
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
+from ops.frozen import frozen
 from ops.model import Wanted
 
 
-@dataclass(frozen=True)
+@frozen
 class Wished:
     """What is wanted of it. `patience`: whoever said so is at it now, and needs that many seconds."""
 
@@ -19,7 +19,7 @@ class Wished:
     patience: float = 0.0
 
 
-@dataclass(frozen=True)
+@frozen
 class Found:
     """It runs. `ready`: its probes have passed before; `anew`: a command has started it."""
 
@@ -27,7 +27,7 @@ class Found:
     anew: bool = False
 
 
-@dataclass(frozen=True)
+@frozen
 class Died:
     """It does not run. `patience`: a command is at it, and needs that many seconds. `commanded`: a command has ended
     it that leaves the rest to the monitor; that is no fault of the service."""
@@ -37,19 +37,19 @@ class Died:
     commanded: bool = False
 
 
-@dataclass(frozen=True)
+@frozen
 class Taken:
     """A stranger has its port."""
 
     owner: str
 
 
-@dataclass(frozen=True)
+@frozen
 class Freed:
     """The stranger has left its port."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Answered:
     """One probe's reading. `ok` None: the asking itself failed. `silent`: nobody answered. `excused`: something that
     it needs is not up, so a wrong answer says nothing about itself."""
@@ -62,28 +62,28 @@ class Answered:
     excused: bool = False
 
 
-@dataclass(frozen=True)
+@frozen
 class Used:
     """The memory of its whole tree, bytes."""
 
     rss: int
 
 
-@dataclass(frozen=True)
+@frozen
 class NeedRestarted:
     """Something it needs was restarted, and is well again."""
 
     need: str
 
 
-@dataclass(frozen=True)
+@frozen
 class Redefined:
     """The inventory defines it otherwise than it was started."""
 
     why: str
 
 
-@dataclass(frozen=True)
+@frozen
 class Acted:
     """A restart is over. `started`; `failed`: it could not be; `taken`: a stranger has its port; `other`: somebody
     else is changing it or wants something else, so this was no attempt."""
@@ -93,7 +93,7 @@ class Acted:
     patience: float = 0.0
 
 
-@dataclass(frozen=True)
+@frozen
 class Tick:
     """Nothing but that time has passed."""
 

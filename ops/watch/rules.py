@@ -5,12 +5,11 @@ Knows: which of a service's keys the policy needs. Must not know: how they are u
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from ops.frozen import frozen
 from ops.model import Service
 
 
-@dataclass(frozen=True)
+@frozen
 class Rules:
     """The numbers of one service that decisions are made by. Seconds and bytes."""
 

@@ -11,9 +11,10 @@ import functools
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, NamedTuple
 
+from ops.frozen import frozen
 from ops.memory.files import append_line, now
 from ops.memory.history import History
 from ops.memory.state import State
@@ -37,7 +38,7 @@ class _Job(NamedTuple):
     at: float = 0.0
 
 
-@dataclass(frozen=True)
+@frozen
 class _Line:
     """An alert on its way into the alerts log."""
 

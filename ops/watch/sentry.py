@@ -10,9 +10,9 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
+from ops.frozen import frozen
 from ops.host import process
 from ops.host.notify import MORE_TIME, Notifier
 from ops.memory.files import now as stamp
@@ -31,7 +31,7 @@ _SWEEPS, _LATE = 3.0, 5.0  # after that many times their interval, and that many
 _JUMP = 2.0  # seconds by which the clock of the day may differ from the monotonic one
 
 
-@dataclass(frozen=True)
+@frozen
 class Kept:
     """Who brings this monitor back: a guard, which finds the inventory at `guarded` ("": it has none, since the init
     system watches it, or somebody on a terminal does), the init system `under` which it runs; and whether anybody

@@ -6,13 +6,14 @@ Knows: what there is to be remembered. Must not know: what it leads to.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from ops.frozen import frozen
 from ops.model import ServiceState, Wanted
 from ops.watch.rules import Rules
 
 
-@dataclass(frozen=True)
+@frozen
 class Watch:
     """What the monitor remembers of one service. Moments are those of `now`."""
 
