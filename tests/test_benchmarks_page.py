@@ -21,7 +21,7 @@ import yaml
 
 from benchmarks import commands, every, machine
 from benchmarks.fleet import run as fleet
-from benchmarks.report import kept, lines, page, short
+from benchmarks.report import kept, lines, page, picture, short
 from benchmarks.supervision import peers, processes
 from benchmarks.supervision.figures import Row, broken_off, document, held, row
 from benchmarks.supervision.metrics import (
@@ -143,6 +143,24 @@ def test_without_runs_it_says_how_to_make_some(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "no runs" in done.stderr
     assert not (tmp_path / "docs").exists()
+
+
+def test_the_page_names_what_is_in_none_of_the_runs(tmp_path: Path, everything: list[kept.Kept]) -> None:
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    keep(alone, CRASH)
+    (line,) = (line for line in page.written(kept.read(alone), {}).splitlines() if "Not measured" in line)
+    assert set(line.strip("> .").partition(": ")[2].split(", ")) == kept.KNOWN - {"crash"}
+    assert "Not measured" not in page.written(everything, {})
+
+
+def test_the_picture_has_a_line_at_every_power_of_ten() -> None:
+    bars = [picture.Bar(str(value), value, str(value)) for value in (0.0, 4.0, 40.0, 4500.0)]
+    drawn = ElementTree.fromstring(picture.draw([picture.Panel("speed", "ms", bars)]))
+    named = {text.text: int(text.attrib["x"]) for text in drawn.iter(f"{SVG}text")}
+    ends = [int(bar.attrib["x"]) + float(bar.attrib["width"]) for bar in drawn.iter(f"{SVG}rect") if "x" in bar.attrib]
+    assert ends[1] < named["10"] < ends[2] < named["100"] < named["1000"] < ends[3]
+    assert "1" not in named
 
 
 # -- the shorter table -------------------------------------------------------------------------------------------------

@@ -85,6 +85,12 @@ def missed(runs: Sequence[Kept]) -> Iterator[tuple[Metric, Row]]:
             yield from ((metric, row) for row in metric.rows if row.met is False)
 
 
+def met(runs: Sequence[Kept]) -> str:
+    """How many bars were, in words."""
+    held = [row for run in runs for metric in run.metrics for row in metric.rows if row.met is not None]
+    return f"{len(held) - len(list(missed(runs)))} of {len(held)} bars were met."
+
+
 def _run(path: Path) -> Kept:
     said = json.loads(path.read_text())
     if "rows" in said:

@@ -19,6 +19,8 @@ _HEAD = """\
 Written by `./inv dev.benchmarks` from the runs in `benchmarks/results/`; how they are made is in
 [benchmarks/README.md](../benchmarks/README.md), and how each figure is taken at the top of its module. Figures compare
 within one run, not with those of another day or machine. Peers run on their defaults but for what their module says.
+The service of all supervisors is a C program that answers about a millisecond after it is started, so that what is
+measured is the supervisor: what a service of your own needs to start comes on top.
 """
 
 
@@ -28,6 +30,7 @@ def written(runs: Sequence[Kept], reasons: dict[str, str]) -> str:
         _HEAD,
         _machines(runs),
         _busy(runs),
+        _lacking(runs),
         "![The same figures as bars](benchmarks.svg)\n",
         _missed(runs, reasons),
     ]
@@ -59,6 +62,12 @@ def _busy(runs: Sequence[Kept]) -> str:
     )
 
 
+def _lacking(runs: Sequence[Kept]) -> str:
+    """What is in none of the runs."""
+    lacking = sorted(kept.KNOWN - {metric.key for metric in metrics(runs)})
+    return f"> **Not measured** in these runs: {', '.join(lacking)}.\n" if runs and lacking else ""
+
+
 def _version(name: str, version: str) -> str:
     """Some tools say their name with it."""
     return version if version.lower().startswith(name[:4].lower()) else f"{name} {version}"
@@ -68,10 +77,8 @@ def _version(name: str, version: str) -> str:
 
 
 def _missed(runs: Sequence[Kept], reasons: dict[str, str]) -> str:
-    held = [row for metric in metrics(runs) for row in metric.rows if row.met is not None]
-    found = list(kept.missed(runs))
-    lines = [f"## Bars\n\n{len(held) - len(found)} of {len(held)} bars were met.", ""]
-    for metric, row in found:
+    lines = [f"## Bars\n\n{kept.met(runs)}", ""]
+    for metric, row in kept.missed(runs):
         figure = " ".join(filter(None, (shown(row.median), row.unit)))
         seen = ", ".join(filter(None, (figure, row.note)))
         why = reasons.get(f"{metric.key}: {row.name}", "not found out yet")
@@ -122,7 +129,7 @@ def panels(runs: Sequence[Kept]) -> Iterator[Panel]:
         found = line.found(runs)
         if found:
             bars = [Bar(name, found[name].value, found[name].text, name in (US, TOOL)) for name in line.sorted(found)]
-            yield Panel(title, f"{below}; less is better, lengths are logarithmic", bars)
+            yield Panel(title, f"{below}; less is better; logarithmic", bars)
 
 
 # -- every table -----------------------------------------------------------------------------------------------------

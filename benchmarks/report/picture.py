@@ -14,9 +14,9 @@ from xml.sax.saxutils import escape
 
 _WIDTH, _MARGIN, _GAP = 960, 24, 32
 _PANEL = (_WIDTH - 2 * _MARGIN - _GAP) // 2
-_HEAD, _BAR, _STEP = 58, 15, 24
+_HEAD, _BAR, _STEP = 66, 15, 24
 _NAME, _VALUE = 196, 64  # what names and figures take of a panel's width
-_OURS, _OTHERS, _TEXT, _FAINT = "#0b62c4", "#9aa5b1", "#1c2530", "#5c6873"
+_OURS, _OTHERS, _TEXT, _FAINT, _LINES = "#0b62c4", "#9aa5b1", "#1c2530", "#5c6873", "#dde3e8"
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ def _panel(panel: Panel, left: int, top: int) -> str:
         _text(left, top + 36, panel.below, _FAINT, 'font-size="12"'),
     ]
     values = [bar.value for bar in panel.bars if bar.value is not None]
+    parts += _scale(values, left + _NAME, top + _HEAD, _STEP * len(panel.bars))
     for place, bar in enumerate(panel.bars):
         parts += _bar(bar, left, top + _HEAD + place * _STEP, values)
     return "\n".join(parts)
@@ -78,6 +79,21 @@ def _bar(bar: Bar, left: int, top: int, values: Sequence[float]) -> list[str]:
         drawn if bar.value is not None else "",
         _text(base + int(length) + 7, top + 12, bar.text, _TEXT if bar.value is not None else _FAINT, weight),
     ]
+
+
+def _scale(values: Sequence[float], base: int, top: int, height: int) -> list[str]:
+    """A line at every power of ten: a bar that is twice as long is not twice as much."""
+    positive = [one for one in values if one > 0]
+    if not positive:
+        return []
+    parts = []
+    for power in range(math.ceil(math.log10(min(positive))), math.floor(math.log10(max(positive))) + 1):
+        across = base + (_PANEL - _NAME - _VALUE) * _share(10.0**power, values)
+        parts += [
+            f'<path d="M{across:.1f} {top - 5}v{height}" stroke="{_LINES}"/>',
+            _text(int(across), top - 9, f"{10.0**power:g}", _FAINT, 'text-anchor="middle" font-size="11"'),
+        ]
+    return parts
 
 
 def _share(value: float, values: Sequence[float]) -> float:

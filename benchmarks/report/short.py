@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from benchmarks import commands
 from benchmarks.report import lines
-from benchmarks.report.kept import COMMANDS, Kept
+from benchmarks.report.kept import COMMANDS, Kept, met
 from benchmarks.report.lines import TOOL, US, Line, metrics
 from benchmarks.report.page import pipes
 from benchmarks.supervision.figures import shown
@@ -46,7 +46,8 @@ def _where(runs: Sequence[Kept]) -> Iterator[str]:
     days = sorted({run.machine["date"][:10] for run in runs})
     when = " to ".join(dict.fromkeys((days[0], days[-1])))
     yield f"Medians unless it says worst, on {'; '.join(places)}, {when}."
-    yield "Everything, and which bars were missed and why, is in [docs/benchmarks.md](docs/benchmarks.md)."
+    yield f"{met(runs)} Which were missed and why, and all else, is in [docs/benchmarks.md](docs/benchmarks.md)."
+    yield "The service is a C program that answers a millisecond after its start; what another needs comes on top."
     if any(run.busy for run in runs):
         yield "The machine was **not quiet** for some of them: the page says for which."
 
@@ -104,7 +105,9 @@ ROWS: Sequence[Maker] = (
         *((takeover.killed(100),), "s"),
     ),
     _line("lines lost, doubled or torn by rotation, at full speed", lines.ROTATION),
+    _line("requests lost over a planned restart, under 200 a second", lines.PLANNED),
     _line("processes that a stop leaves, of 5 children", lines.LEFT),
+    _line("a service that is deaf to TERM is stopped: until it is gone", lines.DEAF, "s"),
     _line("five health checks on each of 10 hosts", lines.HOSTS_10, "s", us=TOOL),
     _line("the same on 50 hosts (ansible: not measured)", lines.HOSTS_50, "s", us=TOOL),
 )

@@ -82,7 +82,7 @@ ROWS = (
         14,
         "monitor without memory",
         "an address-space limit below what the monitor has",
-        "as when it is killed; every state file stays whole",
+        "whether it ends of it or not, services serve on, and every state file stays whole",
         limits="no memory controller: the kernel's own OOM killer is not provoked",
     ),
     Fault(

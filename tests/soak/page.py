@@ -24,7 +24,10 @@ so a service is started again sooner, what it has endured is forgiven sooner, an
 are those of this inventory. The load is light: about 30 requests a second, of which 20 ask recon-api how it is and 4
 submit a job, from one client. Each is sent when it is due, whatever became of those before it, so a hang of ten
 seconds costs 200 answers. recon-api counts as up from one answer to the next that says `healthy`, where no more than
-0.2 s lie between them; every longer gap counts as down from its beginning. A fault is counted if it hit somebody. After
+0.2 s lie between them; every longer gap counts as down from its beginning. Some faults withhold recon-api on purpose:
+it is stopped by command, its port is a stranger's, its disk is full, or all of ours is killed and nobody has typed
+`start` yet. What is missing outside of that is what noticing and repairing takes, which is up to 13 s for a hang, by
+the worst case that is computed from the inventory. A fault is counted if it hit somebody. After
 all faults have come once, those come for some minutes that leave monitor and guard alone: growth is judged in lives of
 120 s or more, from their middle third to the last, and more than 1 MiB or 4 descriptors is a finding. So is a soak of
 10 minutes or more without such a life.
