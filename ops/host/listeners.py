@@ -19,7 +19,6 @@ import os
 import select
 import socket
 import struct
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -165,6 +164,8 @@ def _lsof_arguments(ports: Collection[int] | None, pids: Collection[int] | None)
 
 def run_lsof(arguments: list[str]) -> str:
     """What lsof prints. Raises OpsError when it is missing, fails, or is silent for 10 s."""
+    import subprocess
+
     command = [_lsof_path(), *arguments]
     retry = "run it by hand and see what it says: " + " ".join(command)
     try:

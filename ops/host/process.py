@@ -16,7 +16,6 @@ import functools
 import os
 import pwd
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -77,7 +76,8 @@ def boot_id() -> str:
     if LINUX:
         with open("/proc/sys/kernel/random/boot_id", "rb") as file:
             return file.read().decode().strip()
-    # macOS; not run on a Mac.
+    import subprocess  # macOS; not run on a Mac.
+
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         command = ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"]
         answer = subprocess.run(command, capture_output=True, text=True, timeout=5).stdout.strip()
