@@ -19,8 +19,8 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 
-from ops.host.generations import latest_time, newest_inode, newest_time
-from ops.host.kept import Kept, newer
+from ops.host.generations import latest_time, newest_time
+from ops.host.kept import Kept, Newest, newer
 from ops.host.log_ends import LONGEST, MARK, end_of, split
 
 __all__ = ["LONGEST", "Follower", "follow", "last_lines", "plain"]
@@ -209,7 +209,8 @@ class _Tail:
         self.fed = time.monotonic()
         self._descriptor = descriptor
         self._seen = latest_time(log) if log else 0
-        self._first = newest_inode(log) if log else 0  # of the newest one when nothing had been read yet
+        self._first = Newest(log)  # held as long as nothing was read after it
+        self._first.hold()
         self._kept: list[Kept] = []  # generations to be read first
         self._last: int | None = None  # the time of the last generation that can be its own, once it was replaced
         self._turned = False  # the end of a generation was met, and nothing was read since
@@ -234,7 +235,8 @@ class _Tail:
         lines: list[bytes] = []
         with contextlib.suppress(OSError):
             for _ in range(_TRIES):
-                self._seen, self._first = latest_time(self.log), newest_inode(self.log)
+                self._seen = latest_time(self.log)
+                self._first.hold()
                 lines, self._rest, self._offset = end_of(self._descriptor, count, self.log, None)
                 size = min(self._offset, MARK)
                 self._mark = os.pread(self._descriptor, size, self._offset - size)
@@ -259,7 +261,7 @@ class _Tail:
         return self._take(fresh) if fresh else self._give_up_waiting(quiet)
 
     def _rotated(self) -> bool:
-        return bool(self.log) and newest_time(self.log) > self._seen and newest_inode(self.log) != self._first
+        return bool(self.log) and newest_time(self.log) > self._seen and self._first.is_other()
 
     def _read_kept(self) -> list[bytes]:
         """At the end of the last one the offset stays: there the file goes on if it is not cut yet; it is looked at
@@ -280,6 +282,7 @@ class _Tail:
     def close(self) -> list[bytes]:
         """Lets go of the file; what is left is the unfinished line, if any."""
         os.close(self._descriptor)
+        self._first.let_go()
         while self._kept:
             self._kept.pop().close()
         return self._give()
@@ -287,6 +290,7 @@ class _Tail:
     def _take(self, fresh: bytes) -> list[bytes]:
         self.fed = time.monotonic()
         self._turned = False
+        self._first.let_go()
         self._offset += len(fresh)
         self._mark = (self._mark + fresh)[-MARK:]
         if self._cut:
@@ -300,7 +304,8 @@ class _Tail:
         truncated by somebody, and a line that was torn by that is given as far as it was read. (A file that was cut
         and has the same bytes at the same place again cannot be told from one that was not.)"""
         # Before: one that comes after this look is not passed over.
-        newest, first = (newest_time(self.log), newest_inode(self.log)) if self.log else (0, 0)
+        newest = newest_time(self.log) if self.log else 0
+        self._first.hold()
         self._kept = self._own()
         self.behind = True
         if self._kept and self._goes_on(self._kept[0]):
@@ -309,7 +314,6 @@ class _Tail:
         if not self._kept:
             self._seen = max(self._seen, newest)  # one that cannot be read
         self._offset, self._mark, self._turned = 0, b"", False
-        self._first = first
         if whole:
             return []
         lines, self._cut = self._give(), False
