@@ -593,6 +593,21 @@ def test_a_late_line_in_a_renamed_log_is_not_given_again_when_the_new_one_is_tru
     comes(follower, *rotated.write(1))
 
 
+def test_a_generation_that_was_let_go_is_not_given_again_when_it_is_written_to_late(
+    rotated: Rotated, log: Path
+) -> None:
+    """Nothing was written to the log since, so that of the two the generation has the later time."""
+    with contextlib.closing(Follower(str(log), linger=0)) as follower:
+        comes(follower, *rotated.write(3))
+        rotated.rename()
+        comes(follower)
+        time.sleep(0.01)  # the clock of the file system has steps of some ms; this is no wait for anybody
+        append(Path(f"{log}.1"), b"late\n")
+        comes(follower)
+        log.unlink()
+        comes(follower, *rotated.write(1))
+
+
 def test_f32_the_newest_generation_may_have_the_inode_that_a_compressed_one_had(
     rotated: Rotated, follower: Follower, log: Path
 ) -> None:

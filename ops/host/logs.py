@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import stat
 import time
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +20,7 @@ from functools import lru_cache
 
 from ops.host.generations import latest_time, newest_time
 from ops.host.kept import Kept, Newest, newer
-from ops.host.log_ends import LONGEST, MARK, end_of, split
+from ops.host.log_ends import LONGEST, MARK, end_of, open_log, opened, split
 
 __all__ = ["LONGEST", "Follower", "follow", "last_lines", "plain"]
 
@@ -47,7 +46,7 @@ def last_lines(path: str, count: int, *, whole: bool = False, since: int | None 
     when the file has become shorter than that. At most 2 x (count + 1) x LONGEST bytes are read. What cannot be
     read has no lines: ([], 0).
     """
-    with contextlib.suppress(OSError), _opened(path) as descriptor:
+    with contextlib.suppress(OSError), opened(path) as descriptor:
         lines, rest, end = end_of(descriptor, count, os.path.realpath(path), since)
         if rest and not whole:
             lines, rest = [*lines, rest], b""
@@ -114,6 +113,7 @@ class Follower:
         self._path = path
         self._quiet, self._linger = quiet, linger
         self._tails: list[_Tail] = []  # open files as they were met; the last is what the path names
+        self._newest = 0  # the time of the newest generation that there was when the path was found last
         self._ready: list[bytes] = []
         self._look()
         if lines is not None:
@@ -142,6 +142,7 @@ class Follower:
     def _look(self) -> None:
         """Looking comes before reading: then all that was written before the replacement is read from the
         old."""
+        newest = newest_time(self._tails[-1].log) if self._tails else 0
         try:
             current = self._current()
         except OSError as error:
@@ -153,6 +154,7 @@ class Follower:
         missed = [] if current in self._tails else self._missed(current)
         self._tails = [*(tail for tail in self._tails if tail is not current), *missed, current]
         self._named(current)
+        self._newest = newest
 
     def _named(self, current: _Tail | None) -> None:
         for tail in self._tails:
@@ -164,13 +166,14 @@ class Follower:
         for tail in self._tails:  # an open file's inode is not given to another, so this is no coincidence
             if tail.identity == found:
                 return tail
-        return _Tail(_open(self._path), os.path.realpath(self._path))
+        return _Tail(open_log(self._path), os.path.realpath(self._path))
 
     def _missed(self, current: _Tail) -> list[_Tail]:
-        """Files that came and went since the last one met."""
+        """Files that came and went since the last one met, which may be older than what was written late to one that
+        was let go."""
         if not self._tails:
             return []
-        missed = newer(current.log, self._tails[-1].time())
+        missed = newer(current.log, max(self._tails[-1].time(), self._newest))
         known = {tail.identity for tail in (*self._tails, current)}
         for each in missed:
             if each.identity in known:
@@ -354,24 +357,6 @@ def _tail_of(kept: Kept) -> _Tail | None:
 
 def _identity(info: os.stat_result) -> tuple[int, int]:
     return info.st_dev, info.st_ino
-
-
-def _open(path: str) -> int:
-    """O_NONBLOCK: opening a FIFO that somebody put there must not wait for its writer."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return descriptor
-    os.close(descriptor)
-    raise OSError(errno.EINVAL, "not a regular file", path)
-
-
-@contextlib.contextmanager
-def _opened(path: str) -> Iterator[int]:
-    descriptor = _open(path)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 @lru_cache(maxsize=4096)
