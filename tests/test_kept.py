@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ops.host.generations import drop, locked, put_first, tidy
-from ops.host.kept import Kept, newer
+from ops.host.kept import Kept, Newest, newer
 
 KEEP = 40
 
@@ -79,3 +79,18 @@ def test_only_those_with_a_later_time_and_none_that_is_damaged_is_read(tmp_path:
         _ = oldest.descriptor
     oldest.close()
     assert numbers(others) == [4, 5]
+
+
+def test_the_newest_is_known_again_when_somebody_writes_to_it_late(tmp_path: Path) -> None:
+    first, fresh = tmp_path / "api.log.1", tmp_path / "fresh"
+    newest = Newest(str(tmp_path / "api.log"))
+    newest.hold()
+    assert newest.is_other()  # there was none
+    first.write_text("1")
+    newest.hold()
+    first.write_text("late")
+    assert not newest.is_other()
+    fresh.write_text("late")
+    fresh.rename(first)
+    assert newest.is_other()
+    newest.let_go()

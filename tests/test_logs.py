@@ -593,6 +593,50 @@ def test_a_late_line_in_a_renamed_log_is_not_given_again_when_the_new_one_is_tru
     comes(follower, *rotated.write(1))
 
 
+def test_a_generation_that_was_let_go_is_not_given_again_when_it_is_written_to_late(
+    rotated: Rotated, log: Path
+) -> None:
+    """Nothing was written to the log since, so that of the two the generation has the later time."""
+    with contextlib.closing(Follower(str(log), linger=0)) as follower:
+        comes(follower, *rotated.write(3))
+        rotated.rename()
+        comes(follower)
+        time.sleep(0.01)  # the clock of the file system has steps of some ms; this is no wait for anybody
+        append(Path(f"{log}.1"), b"late\n")
+        comes(follower)
+        log.unlink()
+        comes(follower, *rotated.write(1))
+
+
+def test_f32_the_newest_generation_may_have_the_inode_that_a_compressed_one_had(
+    rotated: Rotated, follower: Follower, log: Path
+) -> None:
+    """Nothing was read after the first rotation; two more come before the next look, and between them what was the
+    newest is compressed, so that its inode is free."""
+    for _ in range(5):  # others on this machine may be given the inode
+        comes(follower, *rotated.write(1))
+        rotated.rotate()
+        comes(follower)
+        inode = Path(f"{log}.1").stat().st_ino
+        lines = rotated.write(1)
+        rotated.rotate()
+        rotated.tidy()
+        use_up_inodes(log.parent, inode)
+        lines += rotated.write(1)
+        rotated.rotate()
+        comes(follower, *lines)
+
+
+def use_up_inodes(folder: Path, below: int) -> None:
+    """Most file systems give the lowest inode that is free: then the next file is given this one, if it is free."""
+    for number in range(10_000):
+        file = folder / f"uses up {below} {number}"
+        file.touch()
+        if file.stat().st_ino >= below:
+            file.unlink()
+            break
+
+
 def test_f32_20_rotations_at_full_speed_are_followed_exactly(log: Path, follower: Follower) -> None:
     seen: list[bytes] = []
     with full_speed(log) as writer:
@@ -645,7 +689,7 @@ def test_following_over_rotations_leaves_nothing_open(rotated: Rotated, follower
         lines += rotated.write(3)
         rotated.rotate()
         rotated.tidy()
-        comes(follower, *lines)
+        comes(follower, *lines, *rotated.write(1))
     assert open_files() == before
     lines = rotated.write(3)
     rotated.rotate()

@@ -9,7 +9,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from ops.host.generations import generations
+from ops.host.generations import generations, newest_inode
 
 _PIECE = 256 * 1024
 
@@ -36,6 +36,32 @@ class Kept:
 
     def close(self) -> None:
         os.close(self._descriptor)
+
+
+class Newest:
+    """What was the newest generation of the log at `path` ("" for none) when it was held. It is known again by its
+    inode, also when somebody writes to it late. It is open meanwhile, so that a later one is not given the same inode:
+    most file systems give that of a removed file to the next that is made."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._held: int | None = None
+
+    def hold(self) -> None:
+        self.let_go()
+        for number in (1, 2) if self._path else ():  # as in newest_inode
+            with contextlib.suppress(OSError):
+                self._held = _open(f"{self._path}.{number}")
+                return
+
+    def is_other(self) -> bool:
+        """Whether it is another one now, or none was held."""
+        return self._held is None or os.fstat(self._held).st_ino != newest_inode(self._path)
+
+    def let_go(self) -> None:
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
 
 
 def newer(path: str, than: int) -> list[Kept]:

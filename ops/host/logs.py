@@ -13,15 +13,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import stat
 import time
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 
-from ops.host.generations import latest_time, newest_inode, newest_time
-from ops.host.kept import Kept, newer
-from ops.host.log_ends import LONGEST, MARK, end_of, split
+from ops.host.generations import latest_time, newest_time
+from ops.host.kept import Kept, Newest, newer
+from ops.host.log_ends import LONGEST, MARK, end_of, open_log, opened, split
 
 __all__ = ["LONGEST", "Follower", "follow", "last_lines", "plain"]
 
@@ -47,7 +46,7 @@ def last_lines(path: str, count: int, *, whole: bool = False, since: int | None 
     when the file has become shorter than that. At most 2 x (count + 1) x LONGEST bytes are read. What cannot be
     read has no lines: ([], 0).
     """
-    with contextlib.suppress(OSError), _opened(path) as descriptor:
+    with contextlib.suppress(OSError), opened(path) as descriptor:
         lines, rest, end = end_of(descriptor, count, os.path.realpath(path), since)
         if rest and not whole:
             lines, rest = [*lines, rest], b""
@@ -114,6 +113,7 @@ class Follower:
         self._path = path
         self._quiet, self._linger = quiet, linger
         self._tails: list[_Tail] = []  # open files as they were met; the last is what the path names
+        self._newest = 0  # the time of the newest generation that there was when the path was found last
         self._ready: list[bytes] = []
         self._look()
         if lines is not None:
@@ -142,6 +142,7 @@ class Follower:
     def _look(self) -> None:
         """Looking comes before reading: then all that was written before the replacement is read from the
         old."""
+        newest = newest_time(self._tails[-1].log) if self._tails else 0
         try:
             current = self._current()
         except OSError as error:
@@ -153,6 +154,7 @@ class Follower:
         missed = [] if current in self._tails else self._missed(current)
         self._tails = [*(tail for tail in self._tails if tail is not current), *missed, current]
         self._named(current)
+        self._newest = newest
 
     def _named(self, current: _Tail | None) -> None:
         for tail in self._tails:
@@ -164,13 +166,14 @@ class Follower:
         for tail in self._tails:  # an open file's inode is not given to another, so this is no coincidence
             if tail.identity == found:
                 return tail
-        return _Tail(_open(self._path), os.path.realpath(self._path))
+        return _Tail(open_log(self._path), os.path.realpath(self._path))
 
     def _missed(self, current: _Tail) -> list[_Tail]:
-        """Files that came and went since the last one met."""
+        """Files that came and went since the last one met, which may be older than what was written late to one that
+        was let go."""
         if not self._tails:
             return []
-        missed = newer(current.log, self._tails[-1].time())
+        missed = newer(current.log, max(self._tails[-1].time(), self._newest))
         known = {tail.identity for tail in (*self._tails, current)}
         for each in missed:
             if each.identity in known:
@@ -209,7 +212,8 @@ class _Tail:
         self.fed = time.monotonic()
         self._descriptor = descriptor
         self._seen = latest_time(log) if log else 0
-        self._first = newest_inode(log) if log else 0  # of the newest one when nothing had been read yet
+        self._first = Newest(log)  # held as long as nothing was read after it
+        self._first.hold()
         self._kept: list[Kept] = []  # generations to be read first
         self._last: int | None = None  # the time of the last generation that can be its own, once it was replaced
         self._turned = False  # the end of a generation was met, and nothing was read since
@@ -234,7 +238,8 @@ class _Tail:
         lines: list[bytes] = []
         with contextlib.suppress(OSError):
             for _ in range(_TRIES):
-                self._seen, self._first = latest_time(self.log), newest_inode(self.log)
+                self._seen = latest_time(self.log)
+                self._first.hold()
                 lines, self._rest, self._offset = end_of(self._descriptor, count, self.log, None)
                 size = min(self._offset, MARK)
                 self._mark = os.pread(self._descriptor, size, self._offset - size)
@@ -259,7 +264,7 @@ class _Tail:
         return self._take(fresh) if fresh else self._give_up_waiting(quiet)
 
     def _rotated(self) -> bool:
-        return bool(self.log) and newest_time(self.log) > self._seen and newest_inode(self.log) != self._first
+        return bool(self.log) and newest_time(self.log) > self._seen and self._first.is_other()
 
     def _read_kept(self) -> list[bytes]:
         """At the end of the last one the offset stays: there the file goes on if it is not cut yet; it is looked at
@@ -280,6 +285,7 @@ class _Tail:
     def close(self) -> list[bytes]:
         """Lets go of the file; what is left is the unfinished line, if any."""
         os.close(self._descriptor)
+        self._first.let_go()
         while self._kept:
             self._kept.pop().close()
         return self._give()
@@ -287,6 +293,7 @@ class _Tail:
     def _take(self, fresh: bytes) -> list[bytes]:
         self.fed = time.monotonic()
         self._turned = False
+        self._first.let_go()
         self._offset += len(fresh)
         self._mark = (self._mark + fresh)[-MARK:]
         if self._cut:
@@ -300,7 +307,8 @@ class _Tail:
         truncated by somebody, and a line that was torn by that is given as far as it was read. (A file that was cut
         and has the same bytes at the same place again cannot be told from one that was not.)"""
         # Before: one that comes after this look is not passed over.
-        newest, first = (newest_time(self.log), newest_inode(self.log)) if self.log else (0, 0)
+        newest = newest_time(self.log) if self.log else 0
+        self._first.hold()
         self._kept = self._own()
         self.behind = True
         if self._kept and self._goes_on(self._kept[0]):
@@ -309,7 +317,6 @@ class _Tail:
         if not self._kept:
             self._seen = max(self._seen, newest)  # one that cannot be read
         self._offset, self._mark, self._turned = 0, b"", False
-        self._first = first
         if whole:
             return []
         lines, self._cut = self._give(), False
@@ -350,24 +357,6 @@ def _tail_of(kept: Kept) -> _Tail | None:
 
 def _identity(info: os.stat_result) -> tuple[int, int]:
     return info.st_dev, info.st_ino
-
-
-def _open(path: str) -> int:
-    """O_NONBLOCK: opening a FIFO that somebody put there must not wait for its writer."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return descriptor
-    os.close(descriptor)
-    raise OSError(errno.EINVAL, "not a regular file", path)
-
-
-@contextlib.contextmanager
-def _opened(path: str) -> Iterator[int]:
-    descriptor = _open(path)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 @lru_cache(maxsize=4096)
