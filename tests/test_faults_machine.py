@@ -10,6 +10,7 @@ import json
 import os
 import pwd
 import random
+import shlex
 import subprocess
 import threading
 import time
@@ -253,7 +254,7 @@ def tool(folder: Path, body: str) -> Path:
     """A program `mytool` in a folder of its own: a tiny server that answers `body`."""
     folder.mkdir()
     path = folder / "mytool"
-    path.write_text(f'#!/bin/sh\nexec {PYTHON} -S {TINY} "$1" --body={body}\n')
+    path.write_text(f'#!/bin/sh\nexec {shlex.quote(PYTHON)} -S {shlex.quote(str(TINY))} "$1" --body={body}\n')
     path.chmod(0o755)
     return path
 
