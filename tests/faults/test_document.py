@@ -93,6 +93,9 @@ def test_the_page_shows_every_row_and_what_became_of_it(tmp_path: Path) -> None:
     assert "- **F50** all die at once: not run. the run ended before its turn" in page
     part = table(play(tmp_path), only_found=True)
     assert part.count("\n| F") == 4
+    assert "| not run: no such kernel |" in part and "| **failed**: AssertionError: two \\| three" in part
+    of = document({}, "2024-02-29", "2 cores", "1a2b3c4 with changes")
+    assert "on 2024-02-29, commit 1a2b3c4 with changes: 52 rows" in of
 
 
 def test_the_page_tells_of_the_machine_the_user_and_how_long_it_took(tmp_path: Path) -> None:
