@@ -296,7 +296,7 @@ def test_f38_the_environment_of_the_first_start_is_used_ever_after(stack: Stack,
 
 def test_f38_a_first_start_without_a_path_finds_what_every_machine_has(stack: Stack) -> None:
     health = [{"http": "/", "every": 1, "timeout": 1}]
-    stack.add("api", ["sh", "-c", f"exec {{python}} -S {TINY} {{port}}"], health=health)
+    stack.add("api", ["sh", "-c", f"exec '{{python}}' -S {shlex.quote(str(TINY))} {{port}}"], health=health)
     stack.write()
     stack.env = {"OPS_STATE": str(stack.state)}
     assert stack.ok("start", "--json").states == {"api": "changed"}
