@@ -50,17 +50,18 @@ import pathlib, time
 import pytest
 
 @pytest.fixture
-def started(request):
+def file(request):
     file = pathlib.Path(__file__).with_name(request.node.name)
-    file.write_text("started")
-    yield
+    yield file
     time.sleep(0.5)
     file.write_text("ended")
 
-def test_f01_one(started):
+def test_f01_one(file):
+    file.write_text("started")
     time.sleep(60)
 
-def test_f02_other(started):
+def test_f02_other(file):
+    file.write_text("started")
     time.sleep(60)
 """
 TOLD = """
