@@ -20,7 +20,7 @@ from ops.dev.testing import PROJECT, clean_environment, install_test_extra
     name="benchmarks",
     auto_shortflags=False,
     help={
-        "quick": "only whether the harness is sound: shows no bar, keeps nothing; about a quarter of an hour",
+        "quick": "only whether the harness is sound: shows no bar, keeps nothing; some twenty minutes with all peers",
         "only": "only these parts: commands,fleet,supervision",
         "rounds": "rounds of the commands and of the hosts (default: theirs)",
     },
