@@ -28,4 +28,9 @@ def main(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        code = main(sys.argv[1:])
+    except KeyboardInterrupt:
+        print("interrupted; all that was started is ended", file=sys.stderr)
+        code = 130
+    sys.exit(code)

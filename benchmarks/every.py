@@ -18,30 +18,30 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import machine
+from benchmarks.reading import Reading, above_zero
 from benchmarks.supervision.figures import Row, is_broken_off
 
 ROOT = Path(__file__).parents[1]
 PARTS = ("commands", "fleet", "supervision")
 _QUIETER = 180.0  # seconds that a part waits for the load of the one before it to be forgotten
 _PARTING = 60.0  # seconds for an interrupted part to end what it has started
-MET, FAILED, MISSED, INTERRUPTED = 0, 1, 2, 130
+MET, FAILED, MISSED = 0, 1, 2
 
 
 def main(words: Sequence[str]) -> int:
     """`python -m benchmarks all WORDS`; 0 when all bars were met, 2 when one was missed, 1 when a part was not measured
-    to its end, 130 when it was interrupted. `--quick` asks no bar, and keeps and writes nothing."""
+    to its end. `--quick` shows no bar, and keeps and writes nothing."""
     given = _given(words)
     parts = _parts(given.only)
-    if (given.rounds is not None and given.rounds < 1) or not parts:
-        print(f"--only takes {', '.join(PARTS)}; --rounds a number above 0", file=sys.stderr)
+    if not parts:
+        print(f"--only takes {', '.join(PARTS)}", file=sys.stderr)
         return FAILED
-    signal.signal(signal.SIGTERM, _terminated)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # whoever says nohup means it
+            signal.signal(number, _terminated)
     with tempfile.TemporaryDirectory(prefix="benchmarks.") as scratch:
         folder = Path(scratch) if given.quick else machine.RESULTS
-        try:
-            codes = [_measured(part, folder, given) for part in parts]
-        except KeyboardInterrupt:
-            return INTERRUPTED
+        codes = [_measured(part, folder, given) for part in parts]
     if given.quick:
         print("sound" if set(codes) == {MET} else "not sound (see above)", file=sys.stderr)
         return max(codes)
@@ -50,10 +50,10 @@ def main(words: Sequence[str]) -> int:
 
 def _given(words: Sequence[str]) -> argparse.Namespace:
     said = "Commands, many hosts and the monitor beside its peers; keeps the figures, and writes the page."
-    reading = argparse.ArgumentParser(prog="python -m benchmarks all", description=said)
-    reading.add_argument("--quick", action="store_true", help="whether the harness is sound; keeps and writes nothing")
+    reading = Reading(prog="./inv dev.benchmarks", description=said)
+    reading.add_argument("--quick", action="store_true", help="is the harness sound? shows no bars, keeps nothing")
     reading.add_argument("--only", default=",".join(PARTS), metavar="a,b", help="these parts (%(default)s)")
-    reading.add_argument("--rounds", type=int, metavar="N", help="of commands and hosts (theirs)")
+    reading.add_argument("--rounds", type=above_zero, metavar="N", help="of commands and hosts (theirs)")
     return reading.parse_args(words)
 
 
@@ -94,14 +94,19 @@ def is_broken(said: dict[str, Any]) -> bool:
 
 
 def _run(command: Sequence[str]) -> int:
-    """Its exit code. An interrupted one has time to end what it has started."""
-    child = subprocess.Popen(command, cwd=ROOT)
+    """Its exit code. It is out of reach of the terminal, and told once that it must end, by us: then it has time to end
+    what it has started."""
+    child = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, start_new_session=True)
     try:
         return child.wait()
-    except BaseException as why:
-        if not isinstance(why, KeyboardInterrupt):  # the terminal has told it, too
-            child.terminate()
-        child.wait(_PARTING)
+    except BaseException:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        child.terminate()
+        try:
+            child.wait(_PARTING)
+        except subprocess.TimeoutExpired:
+            child.kill()
         raise
 
 
@@ -114,5 +119,5 @@ def _wait_until_quiet() -> None:
         time.sleep(1)
 
 
-def _terminated(_number: int, _frame: object) -> None:
-    raise SystemExit(143)
+def _terminated(number: int, _frame: object) -> None:
+    raise SystemExit(128 + number)

@@ -22,6 +22,7 @@ from tests.waiting import until
 
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")
+can_mount = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a disk of its own")
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="127/8 is all loopback, $XDG_STATE_HOME counts")
 
 

@@ -323,7 +323,7 @@ def test_the_kept_reasons_name_bars_that_there_are(everything: list[kept.Kept]) 
 # -- in one go ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("words", [["--only", "fleet,flet"], ["--only", ""], ["--rounds", "0"]])
+@pytest.mark.parametrize("words", [["--only", "fleet,flet"], ["--only", ""]])
 def test_what_is_no_part_is_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert every.main(words) == 1
     assert "--only takes commands, fleet, supervision" in capsys.readouterr().err
@@ -341,3 +341,41 @@ def test_a_metric_that_broke_off_is_seen(tmp_path: Path) -> None:
     assert not every.is_broken(json.loads((tmp_path / "crash.json").read_text()))
     keep(tmp_path, [broken_off("a title", RuntimeError("no"))])
     assert every.is_broken(json.loads((tmp_path / "crash.json").read_text()))
+
+
+# -- what was measured -------------------------------------------------------------------------------------------------
+
+
+def test_the_page_says_which_commit_was_measured_where_a_result_says_it(tmp_path: Path) -> None:
+    keep(tmp_path, CRASH)
+    file = tmp_path / "crash.json"
+    said = json.loads(file.read_text())
+    assert said["machine"]["commit"] == machine.commit(ROOT)
+    del said["machine"]["commit"]
+    asked = {"": " UTC: `", "1a2b3c4 with changes": " UTC, commit 1a2b3c4 with changes: `"}
+    for commit, shown in {**asked, None: " UTC: `"}.items():
+        said["machine"].pop("commit", None)  # as results were kept before
+        said["machine"] |= {} if commit is None else {"commit": commit}
+        file.write_text(json.dumps(said))
+        assert shown in reported(tmp_path)
+
+
+def test_the_commit_is_that_of_the_folder_itself_and_what_measuring_writes_is_no_change(tmp_path: Path) -> None:
+    def git(*words: str) -> str:
+        who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        return subprocess.check_output(["git", *who, *words], cwd=tmp_path, text=True).strip()
+
+    assert machine.commit(tmp_path) == ""
+    git("init", "-q")
+    for name in ("code.py", "README.md", "docs/faults.md", "copy/code.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("as it was")
+    git("add", "-A")
+    git("commit", "-qm", "all")
+    short = git("rev-parse", "--short", "HEAD")
+    for name in ("README.md", "docs/faults.md"):
+        (tmp_path / name).write_text("measured anew")
+    assert machine.commit(tmp_path) == short
+    assert machine.commit(tmp_path / "copy") == "", "it is another one's"
+    (tmp_path / "code.py").write_text("edited")
+    assert machine.commit(tmp_path) == f"{short} with changes"

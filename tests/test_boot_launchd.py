@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import plistlib
+import shlex
 import shutil
 import signal
 import subprocess
@@ -59,7 +60,7 @@ class Mac(Stack):
         for made in (self.model, self.bin):
             made.mkdir()
         program = self.bin / "launchctl"
-        program.write_text(f'#!/bin/sh\nexec {PYTHON} -S {FAKE} "$@"\n')
+        program.write_text(f'#!/bin/sh\nexec {shlex.quote(PYTHON)} -S {shlex.quote(str(FAKE))} "$@"\n')
         program.chmod(0o755)
         self.env |= {"LAUNCHCTL_MODEL": str(self.model), "PATH": f"{self.bin}:/usr/bin:/bin"}
         self.domains()

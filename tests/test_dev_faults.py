@@ -6,14 +6,20 @@ The runs are real child processes; what they run is small.
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from invoke.exceptions import Exit
 
-from ops.dev import faults
+from ops.dev import faults, testing
 from tests.faults.document import read
+from tests.waiting import until
+
+ROOT = Path(__file__).parents[1]
 
 PLAYED = """
 import pytest
@@ -37,6 +43,33 @@ def over(*_):
 signal.signal(signal.SIGINT, over)
 pathlib.Path(sys.argv[2]).write_text("ready")
 time.sleep(60)
+"""
+# Two rows; each that has begun is to be ended by its fixture, which takes a while.
+STARTS = """
+import pathlib, time
+import pytest
+
+@pytest.fixture
+def file(request):
+    file = pathlib.Path(__file__).with_name(request.node.name)
+    yield file
+    time.sleep(0.5)
+    file.write_text("ended")
+
+def test_f01_one(file):
+    file.write_text("started")
+    time.sleep(60)
+
+def test_f02_other(file):
+    file.write_text("started")
+    time.sleep(60)
+"""
+TOLD = """
+import pathlib, sys
+from ops.dev import faults
+from ops.dev.parting import told_to_end
+with told_to_end():
+    sys.exit(faults.run_rows(sys.argv[2:], [1, 2], pathlib.Path(sys.argv[1])))
 """
 
 
@@ -74,6 +107,72 @@ def test_one_that_does_not_end_when_it_is_interrupted_is_killed(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
+    ("number", "everyone", "workers"),
+    [
+        (signal.SIGTERM, False, 1),
+        (signal.SIGHUP, True, 1),
+        (signal.SIGINT, False, 1),
+        (signal.SIGHUP, True, 2),
+        (signal.SIGTERM, False, 2),
+    ],
+)
+def test_whoever_is_told_to_end_ends_what_the_rows_have_started(
+    tmp_path: Path, number: signal.Signals, everyone: bool, workers: int
+) -> None:
+    """The command alone, or its whole process group as a terminal does: nothing that was started stays."""
+    (tmp_path / "test_played.py").write_text(STARTS)
+    command = [sys.executable, "-m", "pytest", "-p", "tests.faults.conftest", f"--rootdir={tmp_path}", "-c", os.devnull]
+    command += [*([f"-n={workers}"] if workers > 1 else []), str(tmp_path)]
+    with (tmp_path / "said").open("w") as said:
+        words = [sys.executable, "-c", TOLD, str(tmp_path / "results"), *command]
+        child = subprocess.Popen(words, cwd=ROOT, stderr=said, start_new_session=True)
+    rows = [tmp_path / name for name in ("test_f01_one", "test_f02_other")]
+    until(lambda: sum(file.exists() for file in rows) == workers, 60)
+    (os.killpg if everyone else os.kill)(child.pid, number)
+    assert child.wait(60) == 128 + number, (tmp_path / "said").read_text()
+    assert [file.read_text() for file in rows if file.exists()] == ["ended"] * workers
+
+
+def test_the_command_says_which_signal_ended_it_and_leaves_no_folder(tmp_path: Path) -> None:
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-m", "invoke", "dev.faults", "--row", "F33"]
+    with (tmp_path / "said").open("w") as said:
+        child = subprocess.Popen(command, cwd=ROOT, env=env, stdout=said, stderr=said)
+    until(lambda: "test session starts" in (tmp_path / "said").read_text(), 60)
+    child.send_signal(signal.SIGTERM)
+    assert child.wait(60) == 128 + signal.SIGTERM
+    assert list(tmp_path.glob("ops-faults-*")) == []
+    assert "Traceback" not in (tmp_path / "said").read_text()
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--row", "F5,F99"], "'F99' is no row"),
+        (["--row", "F0"], "'F0' is no row"),
+        (["--row", ""], "'' is no row"),
+        (["--row", "F1,"], "'' is no row"),
+        (["--workers", "abc"], "wanted is a number from 1 to 999"),
+        (["--workers", "0"], "wanted is a number from 1 to 999"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_anything_runs(flags: list[str], words: str) -> None:
+    command = [sys.executable, "-m", "invoke", "dev.faults", *flags]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and words in done.stderr and "Traceback" not in done.stderr
+    assert "pytest" not in done.stderr, "it was started nevertheless"
+    assert ("F52 cannot be ended" in done.stderr) is ("--row" in flags), "what there is"
+
+
+def test_a_number_of_tests_is_taken_as_it_is_typed() -> None:
+    assert testing.counted("--workers", "12") == 12
+    for wrong in ("-1", "1.5", "", "1e3", "1000"):
+        with pytest.raises(Exit) as refused:
+            testing.counted("--workers", wrong)
+        assert refused.value.code == 1
+
+
+@pytest.mark.parametrize(
     ("code", "ended", "verdict"),
     [
         (faults.ALL_PASSED, {"passed"}, 0),
@@ -82,7 +181,8 @@ def test_one_that_does_not_end_when_it_is_interrupted_is_killed(tmp_path: Path) 
         (faults.SOME_FAILED, {"passed", "failed", "skipped"}, 2),
         (faults.OVERDUE, {"passed"}, 3),
         (faults.OVERDUE, {"failed"}, 2),
-        (faults.INTERRUPTED, {"failed"}, 130),
+        (130, {"failed"}, 130),
+        (143, {"passed"}, 143),
     ],
 )
 def test_the_exit_code_says_0_only_if_every_row_ran_and_held(code: int, ended: set[str], verdict: int) -> None:

@@ -10,6 +10,7 @@ import json
 import os
 import pwd
 import random
+import shlex
 import subprocess
 import threading
 import time
@@ -253,7 +254,7 @@ def tool(folder: Path, body: str) -> Path:
     """A program `mytool` in a folder of its own: a tiny server that answers `body`."""
     folder.mkdir()
     path = folder / "mytool"
-    path.write_text(f'#!/bin/sh\nexec {PYTHON} -S {TINY} "$1" --body={body}\n')
+    path.write_text(f'#!/bin/sh\nexec {shlex.quote(PYTHON)} -S {shlex.quote(str(TINY))} "$1" --body={body}\n')
     path.chmod(0o755)
     return path
 
@@ -295,7 +296,7 @@ def test_f38_the_environment_of_the_first_start_is_used_ever_after(stack: Stack,
 
 def test_f38_a_first_start_without_a_path_finds_what_every_machine_has(stack: Stack) -> None:
     health = [{"http": "/", "every": 1, "timeout": 1}]
-    stack.add("api", ["sh", "-c", f"exec {{python}} -S {TINY} {{port}}"], health=health)
+    stack.add("api", ["sh", "-c", f"exec '{{python}}' -S {shlex.quote(str(TINY))} {{port}}"], health=health)
     stack.write()
     stack.env = {"OPS_STATE": str(stack.state)}
     assert stack.ok("start", "--json").states == {"api": "changed"}
@@ -425,7 +426,8 @@ def test_a_state_folder_of_another_user_is_refused_with_the_line_to_type(stack: 
         assert done.code == 1, str(done)
         (line,) = [said for said in done.err.splitlines() if "sudo -u" in said]
         assert f"sudo -u {process.user_name(NOBODY)} " in line and f"OPS_STATE={stack.state} " in line, str(done)
-        assert line.endswith(f"inv {' '.join(verb)}"), str(done)
+        typed = shlex.split(line)
+        assert typed[-len(verb) :] == verb and typed[-len(verb) - 1].endswith("inv"), str(done)
         assert "Traceback" not in done.err
     assert not list(stack.state.iterdir()) and not stack.running() and other.poll() is None
 

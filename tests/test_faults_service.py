@@ -10,6 +10,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import shutil
 import signal
 import socket
@@ -243,7 +244,7 @@ def test_f10_the_deaf_is_killed_after_grace_and_gone_when_the_command_returns(st
 
 
 def test_f11_a_shell_in_front_leaves_nobody(stack: Stack) -> None:
-    line = f"{PYTHON} -S {TINY} {{port}} --child=plain; true"
+    line = f"{shlex.quote(PYTHON)} -S {shlex.quote(str(TINY))} {{port}} --child=plain; true"
     port = stack.add("api", ["sh", "-c", line], health=[{"http": "/", "every": 1, "timeout": 1}])
     stack.write()
     stack.ok("start", "--json")
@@ -485,7 +486,7 @@ def test_f44_a_zombie_is_down_and_can_be_started_again(stack: Stack) -> None:
 def test_f5_one_that_a_signal_stopped_is_hung_and_every_command_deals_with_it(stack: Stack) -> None:
     for name in ("started", "ended", "renewed"):
         stack.tiny(name, grace=30)
-    line = f"{PYTHON} -S {TINY} {{port}}; true"
+    line = f"{shlex.quote(PYTHON)} -S {shlex.quote(str(TINY))} {{port}}; true"
     stack.add("inner", ["sh", "-c", line], grace=30, health=[{"http": "/", "every": 1, "timeout": 1}])
     stack.write()
     stack.ok("start", "--json")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -304,7 +305,7 @@ def test_tail_merges_hosts_and_closing_it_leaves_nothing_there(fleet: Loopback) 
 
 def test_tail_ends_with_its_reader(fleet: Loopback) -> None:
     fleet.ok("start", "--limit", "h1")
-    words = f"{sys.executable} -m invoke tail all --limit h1 | head -1"
+    words = f"{shlex.quote(sys.executable)} -m invoke tail all --limit h1 | head -1"
     done = subprocess.run(
         ["bash", "-c", words], cwd=fleet.folder, env=fleet.env, capture_output=True, text=True, timeout=60
     )

@@ -4,6 +4,7 @@ got the socket, busy with clients that hang up, or not the one that the service 
 from __future__ import annotations
 
 import re
+import shlex
 import signal
 import threading
 
@@ -107,7 +108,7 @@ def test_f24_a_child_without_a_marker_that_kept_the_port_is_named_and_not_ended(
 
 
 def test_f11_what_serves_on_after_its_shell_died_is_adopted(stack: Stack) -> None:
-    line = f"{PYTHON} -S {TINY} {{port}}; true"
+    line = f"{shlex.quote(PYTHON)} -S {shlex.quote(str(TINY))} {{port}}; true"
     port = stack.add("api", ["sh", "-c", line], health=[{"http": "/", "every": 1, "timeout": 1}])
     watched(stack)
     shell, serving = root(stack), answerer(stack)

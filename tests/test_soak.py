@@ -330,10 +330,17 @@ def test_soak_writes_its_page_and_its_section_of_the_matrix(tmp_path: Path) -> N
     assert "### 2026-01-01: 10.0 minutes" in shown and "newer" in shown and "older" not in shown
 
 
-@pytest.mark.parametrize("wrong", ["--minutes=x", "--minutes=nan", "--minutes=0", "--seed=x", "--nonsense"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *("--minutes=x", "--minutes=nan", "--minutes=0", "--seed=x", "--nonsense"),
+        *("--write=/nonexistent/folder/soak.md", "--write=/"),
+    ],
+)
 def test_soak_that_is_asked_wrongly_does_not_look_like_one_with_findings(wrong: str) -> None:
     done = subprocess.run([PYTHON, "-m", "tests.soak", wrong], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1 and "--help" in done.stderr
+    assert done.returncode == 1 and "next: ./inv dev.soak --help" in done.stderr
+    assert done.stdout == "", "it has begun"
 
 
 @pytest.mark.parametrize(

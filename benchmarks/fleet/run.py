@@ -23,6 +23,7 @@ from benchmarks import machine
 from benchmarks.fleet import lab as labs
 from benchmarks.fleet import tools
 from benchmarks.fleet.lab import INV, SERVICES, Lab
+from benchmarks.reading import Reading, above_zero
 from benchmarks.supervision import figures
 from benchmarks.supervision.figures import Row, at_least, held, row
 from benchmarks.supervision.workload import build, ports, under_reap
@@ -73,7 +74,7 @@ def main(words: Sequence[str]) -> int:
         _say(f"{max(counts)} hosts with {SERVICES} services each")
         tag = f"bt{uuid.uuid4().hex[:10]}.fleet."
         with labs.made(Path(folder) / "lab", counts, tag, ports()) as lab:
-            rows = _measured(lab, 1 if given.quick else given.rounds)
+            rows = _measured(lab, 1 if given.quick else given.rounds, given.quick)
     found = {name: {"title": title, "rows": figures.document(made)} for name, (title, made) in rows.items()}
     if given.json:
         told = {"versions": versions, "own_process_tables": bool(labs.apart())}
@@ -83,14 +84,14 @@ def main(words: Sequence[str]) -> int:
 
 def _given(words: Sequence[str]) -> argparse.Namespace:
     said = "Many hosts at once, beside ansible, pyinfra and plain OpenSSH."
-    reading = argparse.ArgumentParser(prog="python -m benchmarks fleet", description=said)
-    reading.add_argument("--rounds", type=int, default=5, help="after one that only warms up (5)")
-    reading.add_argument("--quick", action="store_true", help="three hosts, one round: whether the harness is sound")
+    reading = Reading(prog="python -m benchmarks fleet", description=said)
+    reading.add_argument("--rounds", type=above_zero, default=5, help="after one that only warms up (5)")
+    reading.add_argument("--quick", action="store_true", help="three hosts, one round, no bars: is the harness sound?")
     reading.add_argument("--json", metavar="FILE", help="write the figures there too")
     return reading.parse_args(words)
 
 
-def _measured(lab: Lab, rounds: int) -> dict[str, tuple[str, list[Row]]]:
+def _measured(lab: Lab, rounds: int, quick: bool) -> dict[str, tuple[str, list[Row]]]:
     metrics: dict[str, Callable[[Lab, int], list[Row]]] = {
         "fan-out": fan_out,
         "request": request,
@@ -104,6 +105,8 @@ def _measured(lab: Lab, rounds: int) -> dict[str, tuple[str, list[Row]]]:
             found[name] = (title, measure(lab, rounds))
         except (RuntimeError, OSError) as error:  # one that broke off must not lose the others
             found[name] = (title, [figures.broken_off(title, error)])
+        if quick:
+            found[name] = (title, figures.without_bars(found[name][1]))
         print(figures.show(*found[name]), flush=True)
     return found
 

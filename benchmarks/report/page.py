@@ -45,11 +45,17 @@ def _machines(runs: Sequence[Kept]) -> str:
         place = f"{told['cpus']} CPUs ({told['cpu']}), {told['memory_mb'] / 1000:.0f} GB, {told['system']}"
         quick = " **Quick: it shows that the harness is sound, its figures are not to be quoted.**" if run.quick else ""
         versions = ", ".join(_version(name, version) for name, version in run.versions.items())
+        date = told["date"] + _of_commit(told.get("commit", ""))
         lines.append(
-            f"- {told['date']}: `{run.command}` on {place}, Python {told['python']}, load {run.load:g} when it"
+            f"- {date}: `{run.command}` on {place}, Python {told['python']}, load {run.load:g} when it"
             f" began.{f' With {versions}.' if versions else ''}{quick}"
         )
     return "\n".join(lines) + "\n"
+
+
+def _of_commit(commit: str) -> str:
+    """Older results do not say it."""
+    return f", commit {commit}" if commit else ""
 
 
 def _busy(runs: Sequence[Kept]) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import machine
+from benchmarks.reading import Reading
 from benchmarks.report import kept, page, picture, short
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +40,7 @@ def main(words: Sequence[str]) -> int:
 
 def _given(words: Sequence[str]) -> argparse.Namespace:
     said = "Writes docs/benchmarks.md, its picture, and the figures in README.md."
-    reading = argparse.ArgumentParser(prog="python -m benchmarks report", description=said)
+    reading = Reading(prog="python -m benchmarks report", description=said)
     for name, default, meta, what in (
         ("--results", machine.RESULTS, "FOLDER", "the runs"),
         ("--docs", ROOT / "docs", "FOLDER", "where the page and the picture go"),

@@ -70,6 +70,12 @@ def is_broken_off(said: Row) -> bool:
     return said.bar == _MEASURED
 
 
+def without_bars(rows: Iterable[Row]) -> list[Row]:
+    """What was measured, without what it is held to: a quick round is no ground for a verdict, and what compares its
+    figures says nothing. That something broke off is no bar."""
+    return [row for row in rows if row.met is None or is_broken_off(row)]
+
+
 def shown(value: float | None) -> str:
     """A figure as people read it; "" for none."""
     if value is None:

@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import Any
 
 from benchmarks import machine
+from benchmarks.reading import Reading, above_zero
 from benchmarks.supervision import figures, peers, processes
 from benchmarks.supervision.peers.base import Peer, Setting
 from benchmarks.supervision.peers.ours import Ours
@@ -108,18 +109,20 @@ def _measured(run: Run, metric: ModuleType) -> list[figures.Row]:
         rows: list[figures.Row] = metric.measure(run)
     except (RuntimeError, OSError) as error:
         rows = [figures.broken_off(metric.TITLE, error)]
+    if run.quick:
+        rows = figures.without_bars(rows)
     print(figures.show(metric.TITLE, rows), flush=True)
     return rows
 
 
 def _given(words: Sequence[str], metrics: Sequence[str]) -> argparse.Namespace:
     said = "The monitor beside other supervisors."
-    reading = argparse.ArgumentParser(prog="python -m benchmarks supervision", description=said)
+    reading = Reading(prog="python -m benchmarks supervision", description=said)
     # `choices` would refuse no metric at all
     reading.add_argument("metrics", nargs="*", metavar="METRIC", help=f"{', '.join(metrics)} (all)")
     reading.add_argument("--peers", metavar="a,b", default=",".join(peers.ALL), help="beside ours: %(default)s")
-    reading.add_argument("--quick", action="store_true", help="few rounds: whether the harness is sound")
-    reading.add_argument("--restarts", type=int, metavar="N", default=500, help="of the metric restarts (500)")
+    reading.add_argument("--quick", action="store_true", help="few rounds: whether the harness is sound; shows no bars")
+    reading.add_argument("--restarts", type=above_zero, metavar="N", default=500, help="of the metric restarts (500)")
     reading.add_argument("--json", metavar="FILE", help="write the figures there too")
     given = reading.parse_args(words)
     for kind, known in ((given.metrics, metrics), (given.peers.split(","), list(peers.ALL))):

@@ -1,7 +1,7 @@
 """The developers' face: `inv dev.faults`, the fault matrix of tests/faults, and docs/faults.md, which it writes.
 
-Knows: Invoke, pytest's options, that tests/faults leaves a line for each row in a file and makes the document of it.
-Must not know: what the rows are, services, any other room but the file that sends signals.
+Knows: Invoke, pytest's options, that tests/faults lists its rows, leaves a line for each in a file and makes the
+document of it. Must not know: what the rows are, services, any other room but the file that sends signals.
 """
 
 from __future__ import annotations
@@ -13,18 +13,21 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
-from ops.dev.testing import ALL_PASSED, MISUSED, PROJECT, clean_environment, install_test_extra
+from ops.dev.parting import Told, told_to_end
+from ops.dev.testing import ALL_PASSED, MISUSED, NO_TESTS, PROJECT, clean_environment, counted, install_test_extra
 
 DOCUMENT = "docs/faults.md"
+QUICK = 21  # rows that are not marked slow; tests/faults/test_rows.py counts them
 LONGEST = 30 * 60.0  # seconds in which all is over: a row is begun only if its own limit leaves it time to end
 PARTING = 60.0  # of these, for an interrupted test to end what it has started; and as much for what pytest does itself
-SOME_FAILED, OVERDUE, INTERRUPTED = 1, 124, 130
+SOME_FAILED, OVERDUE, INTERRUPTED = 1, 124, 128  # the last one and a signal's number
 FAILED, NOT_ALL_RAN = 2, 3
 
 
@@ -33,39 +36,49 @@ FAILED, NOT_ALL_RAN = 2, 3
     auto_shortflags=False,
     help={
         "row": "only these rows: F5 or F5,F13",
-        "quick": "only what `inv test` runs of them, too",
+        "quick": f"only the {QUICK} rows that `inv test` runs, too",
         "workers": "how many run side by side (default: 1, so that no other row is in the way of a figure)",
     },
 )
-def run_faults(c: Context, row: str = "", quick: bool = False, workers: int = 1) -> None:
+def run_faults(c: Context, row: str | None = None, quick: bool = False, workers: str = "1") -> None:
     """Inject every fault of the matrix; writes docs/faults.md if all rows have run, whether they held or not.
 
     It takes half an hour at most: a row that cannot end in time is not begun.
 
     Exit codes: 0 every row that was asked for ran and held, 1 nothing could be run, 2 a row failed, 3 none failed but
-    some were not run (no time was left, or this machine lacks what they need), 130 interrupted.
+    some were not run (no time was left, or this machine lacks what they need), 130 interrupted, 143 ended by SIGTERM,
+    129 by a terminal that was closed; before it ends it ends what the rows have started.
     """
-    if workers < 1:
-        raise Exit(f"--workers={workers}: at least one must run the tests", code=1)
-    rows = rows_of(row)
+    many = counted("--workers", workers)
     import tempfile  # not on the way of every command
 
-    with tempfile.TemporaryDirectory(prefix="ops-faults-") as folder:
-        results = Path(folder) / "results"
-        results.touch()
-        try:
-            install_test_extra(PROJECT)
-            code = run_rows(faults_command(quick, workers), rows, results)
-        except OSError as error:
-            raise Exit(f"{error}\nnext: make {PROJECT} writable for this user, then ./inv dev.faults", code=1) from None
-        if code in MISUSED:
-            raise Exit(MISUSED[code], code=1)
-        if code not in (ALL_PASSED, SOME_FAILED, OVERDUE, INTERRUPTED):
-            raise Exit("pytest did not get through the rows (see above)", code=1)
-        verdict = verdict_of(code, endings(results))
-        tell(results, partial=bool(rows) or quick or code in (OVERDUE, INTERRUPTED) or "skipped" in endings(results))
-    if verdict:
-        raise Exit(code=verdict)
+    try:
+        with tempfile.TemporaryDirectory(prefix="ops-faults-") as folder, told_to_end():
+            code = run_matrix(Path(folder) / "results", row, quick, many)
+    except Told as told:
+        code = told.code
+    except OSError as error:
+        raise Exit(f"{error}\nnext: make {PROJECT} writable for this user, then ./inv dev.faults", code=1) from None
+    if code:
+        raise Exit(code=code)
+
+
+def run_matrix(results: Path, row: str | None, quick: bool, workers: int) -> int:
+    """The exit code of the command."""
+    rows = rows_of(row, list_of_rows())
+    install_test_extra(PROJECT)
+    results.touch()
+    code = run_rows(faults_command(quick, workers), rows, results)
+    if code == NO_TESTS and quick:
+        raise Exit("none of these rows is quick\nnext: the same without --quick", code=1)
+    if code in MISUSED:
+        raise Exit(MISUSED[code], code=1)
+    if code not in (ALL_PASSED, SOME_FAILED, OVERDUE) and code < INTERRUPTED:
+        raise Exit("pytest did not get through the rows (see above)", code=1)
+    partial = row is not None or quick or code not in (ALL_PASSED, SOME_FAILED) or "skipped" in endings(results)
+    if not tell(results, partial) and code < INTERRUPTED:  # nobody may be left to be told
+        raise Exit("the results could not be told (see above)", code=2)
+    return verdict_of(code, endings(results))
 
 
 def endings(results: Path) -> set[str]:
@@ -76,20 +89,40 @@ def endings(results: Path) -> set[str]:
 
 def verdict_of(code: int, ended: set[str]) -> int:
     """The exit code of the command, by that of pytest and by how rows have ended."""
-    if code == INTERRUPTED:
-        return INTERRUPTED
+    if code > INTERRUPTED:
+        return code
     if code == SOME_FAILED or "failed" in ended:
         return FAILED
     return ALL_PASSED if code == ALL_PASSED and ended == {"passed"} else NOT_ALL_RAN
 
 
-def rows_of(said: str) -> list[int]:
-    """The numbers of `F5,F13`; raises invoke.Exit (code 1) for anything else."""
-    words = [word.strip() for word in said.split(",") if word.strip()]
-    wrong = [word for word in words if not re.fullmatch(r"[Ff]?[0-9]{1,2}", word)]
+def list_of_rows() -> list[str]:
+    """What rows there are: `F1 crash`, each with its number."""
+    command = [sys.executable, "-m", "tests.faults.rows"]
+    said = subprocess.run(command, cwd=PROJECT, env=clean_environment(), stdout=subprocess.PIPE, text=True)
+    if said.returncode:
+        raise Exit("the rows could not be read (see above)", code=1)
+    return said.stdout.splitlines()
+
+
+def rows_of(said: str | None, there: Sequence[str]) -> list[int]:
+    """The numbers of `F5,F13`, of all rows for None; raises invoke.Exit (code 1) for what is none of those there."""
+    known = {line.split()[0]: int(line.split()[0][1:]) for line in there}
+    if said is None:
+        return list(known.values())
+    words = [word.strip() for word in said.split(",")]
+    found = [number_in(word) for word in words]
+    wrong = [word for word, number in zip(words, found, strict=True) if number not in known.values()]
     if wrong:
-        raise Exit(f"--row={said}: {wrong[0]} is no row\nwanted: F5 or F5,F13", code=1)
-    return [int(word.lstrip("Ff")) for word in words]
+        listed = "\n".join(f"  {line}" for line in there)
+        raise Exit(f"--row {said!r}: {wrong[0]!r} is no row\nwanted: F5 or F5,F13, of\n{listed}", code=1)
+    return found
+
+
+def number_in(word: str) -> int:
+    """That of `F5`, `f05` or `5`; 0 for what is none."""
+    found = re.fullmatch(r"[Ff]?([0-9]{1,3})", word)
+    return int(found[1]) if found else 0
 
 
 def faults_command(quick: bool, workers: int) -> list[str]:
@@ -105,7 +138,7 @@ def faults_command(quick: bool, workers: int) -> list[str]:
 def run_rows(
     command: list[str], rows: list[int], results: Path, longest: float = LONGEST, parting: float = PARTING
 ) -> int:
-    """Pytest's exit code; 130 when somebody interrupted it, 124 when it was interrupted because its time was over."""
+    """Pytest's exit code; 128 and a signal's number when that told us to end, 124 when its time was over."""
     print(f"running {shlex.join(command)}", file=sys.stderr, flush=True)
     environment = {
         **clean_environment(),
@@ -116,17 +149,18 @@ def run_rows(
     child = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=sys.stderr)
     try:
         return child.wait(max(0.0, longest - parting))
-    except KeyboardInterrupt:  # the terminal has told pytest, too
+    except Told as told:
+        # Perhaps the whole terminal was told, perhaps only we: it minds the first and no later one.
         part(child, parting)
-        return INTERRUPTED
+        return told.code
     except subprocess.TimeoutExpired:
-        send(child, signal.SIGINT)
         part(child, parting)
         return OVERDUE
 
 
 def part(child: subprocess.Popen[bytes], parting: float) -> None:
-    """Waits for one that was interrupted, as long as a test may need to end what it has started."""
+    """Interrupts it, and waits as long as a test may need to end what it has started."""
+    send(child, signal.SIGINT)
     try:
         child.wait(parting)
     except subprocess.TimeoutExpired:
@@ -143,11 +177,12 @@ def send(child: subprocess.Popen[bytes], number: int) -> None:
         process.send(one, number)
 
 
-def tell(results: Path, partial: bool) -> None:
-    """Writes the document of a whole run; that of a part of it goes to standard output."""
+def tell(results: Path, partial: bool) -> bool:
+    """Writes the document of a whole run; that of a part of it goes to standard output. Whether that could be done."""
     where = [] if partial else [str(PROJECT / DOCUMENT)]
     command = [sys.executable, "-m", "tests.faults.document", str(results), *where]
     if subprocess.call(command, cwd=PROJECT, env=clean_environment()):
-        raise Exit("the results could not be told (see above)", code=2)
+        return False
     if not partial:
         print(f"written: {DOCUMENT}", file=sys.stderr)
+    return True

@@ -23,7 +23,7 @@ PUBLISHED = 10.0  # minutes from which on a soak says enough to stand in the pla
     name="soak",
     auto_shortflags=False,
     help={
-        "minutes": "how long faults come",
+        "minutes": f"how long faults come (default: {PUBLISHED:g}, which is published: see below)",
         "seed": "the same seed gives the same faults in the same order (default: a random one, which is printed)",
         "write": f"where the page is written (default: {RESULT} for {PUBLISHED:g} minutes or more, else nowhere)",
     },
@@ -31,7 +31,8 @@ PUBLISHED = 10.0  # minutes from which on a soak says enough to stand in the pla
 def run_soak(c: Context, minutes: str = "10", seed: str = "", write: str = "") -> None:
     """Do random faults to the sample stack under load, while a client of its own watches.
 
-    Ten minutes or more are published: in docs/soak.md, and in the section of docs/faults.md that shows the last soak.
+    Ten minutes or more, and so `inv dev.soak` alone, are published: in docs/soak.md, and in the section of
+    docs/faults.md that shows the last soak. With fewer minutes or another --write these stay as they are.
 
     Exit codes: 0 no finding, 2 findings, 1 usage, 130 interrupted.
     """

@@ -47,19 +47,17 @@ def collection(*tasks: Task[Any]) -> Collection:
         "workers": f"how many tests run side by side (default: {PER_CORE} per core, at most {MOST})",
     },
 )
-def run_tests(c: Context, filter: str = "", verbose: bool = False, workers: int = 0) -> None:
+def run_tests(c: Context, filter: str = "", verbose: bool = False, workers: str = "") -> None:
     """Run the project's tests, several side by side; installs what they need into the venv first.
 
     Left out are the rows of the fault matrix that take long: `inv dev.faults` runs those.
 
     Exit codes: 0 passed, 1 nothing could be run, 2 tests failed, 130 interrupted.
     """
-    workers = workers or default_workers()
-    if workers < 1:
-        raise Exit(f"--workers={workers}: at least one must run the tests", code=1)
+    many = counted("--workers", workers) if workers else default_workers()
     try:
         install_test_extra(PROJECT)
-        command = pytest_command(filter, verbose, workers)
+        command = pytest_command(filter, verbose, many)
         print(f"running {shlex.join(command)}", file=sys.stderr, flush=True)
         code = subprocess.call(command, cwd=PROJECT, env=clean_environment())
     except KeyboardInterrupt:
@@ -70,6 +68,14 @@ def run_tests(c: Context, filter: str = "", verbose: bool = False, workers: int 
         raise Exit(MISUSED[code], code=1)
     if code != ALL_PASSED:
         raise Exit(code=2)
+
+
+def counted(flag: str, text: str) -> int:
+    """The number given with a flag; raises invoke.Exit (code 1) for anything but a whole one above 0. As text it comes
+    here: what Invoke cannot make a number of ends in a traceback."""
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 1000):
+        raise Exit(f"{flag} {text!r}: wanted is a number from 1 to 999", code=1)
+    return int(text)
 
 
 def default_workers() -> int:

@@ -18,10 +18,11 @@ import psutil
 import pytest
 
 from benchmarks import machine
+from tests.faults.parting import Parting
 from tests.faults.row import Row, number_of
 
 RESULTS = "OPS_FAULTS_RESULTS"
-ROWS = "OPS_FAULTS_ROWS"  # numbers; all, when it is empty
+ROWS = "OPS_FAULTS_ROWS"  # numbers; where it is not set, everything here runs, the tests of the harness, too
 UNTIL = "OPS_FAULTS_UNTIL"  # of the monotonic clock
 _row = pytest.StashKey[Row]()
 _said = pytest.StashKey[dict[str, Any]]()
@@ -37,8 +38,8 @@ def row(request: pytest.FixtureRequest) -> Row:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leaves out what is not asked for: names of files tell of several rows, so that -k would take too many."""
-    asked = {int(number) for number in os.environ.get(ROWS, "").split(",") if number}
-    left_out = [item for item in items if asked and number_of(item.name) not in asked]
+    asked = os.environ.get(ROWS, "").split(",")
+    left_out = [item for item in items if asked != [""] and str(number_of(item.name)) not in asked]
     items[:] = [item for item in items if item not in left_out]
     config.hook.pytest_deselected(items=left_out)
 
@@ -79,6 +80,7 @@ def _why(report: pytest.TestReport) -> str:
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Writes down what the machine was like before anything ran; where several workers run, once for all of them."""
+    session.config.pluginmanager.register(Parting(session), "parting")
     if not hasattr(session.config, "workerinput"):
         user = psutil.Process().username()
         _append({"run": {"began": time.time(), "user": user, **machine.told()}})

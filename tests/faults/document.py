@@ -25,7 +25,7 @@ written by
 {command}
 ```
 
-on {date}: {count}. The machine: {machine}.
+on {date}{commit}: {count}. The machine: {machine}.
 
 *Noticed* and *serving* are seconds to the moment when the toolkit knew, and to the first right answer. A bare figure
 counts from the injected fault. Where the clock began with something else, the cell says with what ("0.034 after the
@@ -55,11 +55,12 @@ def _lines(results: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
 
 
-def document(found: dict[int, dict[str, Any]], date: str, machine: str) -> str:
+def document(found: dict[int, dict[str, Any]], date: str, machine: str, commit: str = "") -> str:
     """The whole page; a row without a result is shown as not run."""
     counted = [_verdict(fault, found.get(fault.number)) for fault in ROWS]
     words = [f"{counted.count(verdict)} {word}" for word, verdict in _kinds(counted).items()]
-    head = HEAD.format(command=COMMAND, date=date, machine=machine, count=f"{len(ROWS)} rows, {', '.join(words)}")
+    count, of = f"{len(ROWS)} rows, {', '.join(words)}", f", commit {commit}" if commit else ""
+    head = HEAD.format(command=COMMAND, date=date, machine=machine, count=count, commit=of)
     told = [_why(fault, found.get(fault.number)) for fault in ROWS]
     notes = "\n".join(line for line in told if line)
     injected = "\n".join(f"- **{fault}** {fault.name}: {fault.injected}." for fault in ROWS)
@@ -70,9 +71,9 @@ def document(found: dict[int, dict[str, Any]], date: str, machine: str) -> str:
 
 
 def table(found: dict[int, dict[str, Any]], only_found: bool = False) -> str:
-    """The table of all rows, or of those that have a result."""
+    """The table of all rows, or of those that have a result: then with why, which the page says below its table."""
     rows = [fault for fault in ROWS if fault.number in found or not only_found]
-    lines = [TABLE, ["---"] * len(TABLE), *(_cells(fault, found.get(fault.number)) for fault in rows)]
+    lines = [TABLE, ["---"] * len(TABLE), *(_cells(fault, found.get(fault.number), only_found) for fault in rows)]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
@@ -88,11 +89,12 @@ def _verdict(fault: Fault, line: dict[str, Any] | None) -> str:
     return VERDICTS[line["result"]] if line else "not run"
 
 
-def _cells(fault: Fault, line: dict[str, Any] | None) -> list[str]:
+def _cells(fault: Fault, line: dict[str, Any] | None, with_why: bool = False) -> list[str]:
     said = line or {"figures": {}}
+    verdict = _verdict(fault, line) + (f": {said['why']}" if with_why and said.get("why") else "")
     figures = ", ".join(f"{name}: {value}" for name, value in said["figures"].items())
     times = [_time(said, name) for name in ("noticed", "serving")]
-    return [str(fault), fault.name, fault.holds, _verdict(fault, line), *times, figures]
+    return [str(fault), fault.name, fault.holds, verdict, *times, figures]
 
 
 def _time(said: dict[str, Any], name: str) -> str:
@@ -134,7 +136,8 @@ def main(results: str, file: str = "") -> None:
         print(table(found, only_found=True))
         return
     date = datetime.now(timezone.utc).strftime("%Y-%m-%d")
-    page = document(found, date, machine(began(Path(results)))) + soak(Path(file).with_name("soak.md"))
+    run = began(Path(results))
+    page = document(found, date, machine(run), run.get("commit", "")) + soak(Path(file).with_name("soak.md"))
     Path(file).write_text(page, encoding="utf-8")
 
 

@@ -269,3 +269,7 @@ ROWS = (
         "reported, and nothing is started beside it",
     ),
 )
+
+
+if __name__ == "__main__":  # what there is, for `inv dev.faults --row`
+    print("\n".join(f"{fault} {fault.name}" for fault in ROWS))

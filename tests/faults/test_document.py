@@ -93,6 +93,9 @@ def test_the_page_shows_every_row_and_what_became_of_it(tmp_path: Path) -> None:
     assert "- **F50** all die at once: not run. the run ended before its turn" in page
     part = table(play(tmp_path), only_found=True)
     assert part.count("\n| F") == 4
+    assert "| not run: no such kernel |" in part and "| **failed**: AssertionError: two \\| three" in part
+    of = document({}, "2024-02-29", "2 cores", "1a2b3c4 with changes")
+    assert "on 2024-02-29, commit 1a2b3c4 with changes: 52 rows" in of
 
 
 def test_the_page_tells_of_the_machine_the_user_and_how_long_it_took(tmp_path: Path) -> None:
@@ -116,12 +119,14 @@ def test_a_test_that_is_named_after_no_row_cannot_speak_for_one() -> None:
     assert (made.seconds, made.since) == ({"serving": 1.0}, {})
 
 
-@pytest.mark.parametrize("said", ["F99x", "crash", "F1;F2"])
+@pytest.mark.parametrize("said", ["F99x", "crash", "F1;F2", "F53", "F5,F0", "", ",", " "])
 def test_a_row_that_is_none_is_refused(said: str) -> None:
+    there = faults.list_of_rows()
     with pytest.raises(Exit) as refused:
-        faults.rows_of(said)
-    assert refused.value.code == 1 and "F5,F13" in str(refused.value)
-    assert faults.rows_of("F5, f13,7") == [5, 13, 7]
+        faults.rows_of(said, there)
+    assert refused.value.code == 1 and "F5,F13" in str(refused.value) and "F3 slow crash loop" in str(refused.value)
+    assert faults.rows_of("F5, f13,07", there) == [5, 13, 7]
+    assert faults.rows_of(None, there) == [fault.number for fault in ROWS]
 
 
 def test_the_page_shows_the_last_soak(tmp_path: Path) -> None:

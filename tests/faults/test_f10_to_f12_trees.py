@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import signal
 from collections.abc import Iterator
@@ -58,9 +59,8 @@ def test_f11_grandchildren(stack: Stack, row: Row) -> None:
     """The Node services of the runbook, and in front of others a shell, npm and npx: the top of each tree is killed,
     then all are stopped."""
     node_services(stack)
-    stack.add(
-        "shell", ["sh", "-c", f"{PYTHON} -m ops.sample pg-api --port {{port}}; true"], health=answering("/health")
-    )
+    line = f"{shlex.quote(PYTHON)} -m ops.sample pg-api --port {{port}}; true"
+    stack.add("shell", ["sh", "-c", line], health=answering("/health"))
     dev_server(stack.folder / "web")
     offline = {"npm_config_offline": "true", "npm_config_update_notifier": "false"}
     keys = {"cwd": "web", "env": offline, "health": answering("/"), "start_timeout": 60, "grace": 10}

@@ -18,7 +18,7 @@ from ops.operations import rotating
 from ops.operations.site import Site
 from ops.watch import promise
 from tests.faults.row import Row, Since
-from tests.scene import as_root, on_linux
+from tests.scene import can_mount, on_linux
 from tests.stack import Stack
 from tests.test_monitor_logs import (
     Reader,
@@ -69,7 +69,7 @@ def answers(stack: Stack, name: str) -> bool:
 
 
 @pytest.mark.slow
-@as_root
+@can_mount
 @on_linux
 def test_f30_on_a_full_disk_services_run_on_and_what_is_lost_is_bounded_and_counted(row: Row, stack: Stack) -> None:
     stack.state.mkdir(mode=0o700)

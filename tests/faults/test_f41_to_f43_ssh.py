@@ -34,7 +34,8 @@ def test_f41_services_started_in_an_ssh_session_outlive_it(row: Row, stack: Stac
     stack.write()
     with SshHosts(tmp_path / "ssh", 1) as hosts:
         said = " ".join(f"{key}={shlex.quote(value)}" for key, value in stack.env.items())
-        line = f"cd {stack.folder} && env {said} {PYTHON} -m invoke start; echo exit $?; exec sleep 600"
+        inv = f"env {said} {shlex.quote(PYTHON)} -m invoke start"
+        line = f"cd {shlex.quote(str(stack.folder))} && {inv}; echo exit $?; exec sleep 600"
         # With a terminal, as a person has it: its end sends SIGHUP to whatever belongs to it.
         with (tmp_path / "said").open("w") as said_there:
             session = stack.spawn(["ssh", "-F", str(hosts.config), "-tt", "h1", line], stdout=said_there)

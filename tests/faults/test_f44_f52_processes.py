@@ -16,7 +16,7 @@ import pytest
 
 from ops.host import process
 from tests.faults.row import Row, Since
-from tests.scene import alone, as_root, on_linux
+from tests.scene import alone, can_mount, on_linux
 from tests.stack import PYTHON, Stack
 from tests.test_faults_service import by_hand
 from tests.waiting import until
@@ -106,7 +106,7 @@ def frozen(place: Path) -> Iterator[Frozen]:
 
 
 @pytest.mark.slow
-@as_root
+@can_mount
 @on_linux
 def test_f52_one_in_the_d_state_is_reported_and_nothing_is_started_beside_it(row: Row, stack: Stack) -> None:
     with frozen(stack.folder.parent / "frozen") as disk:

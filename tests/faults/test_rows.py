@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ops.dev import faults
 from tests.faults.row import number_of
 from tests.faults.rows import ROWS, Fault
 
@@ -44,3 +45,10 @@ def measures(call: ast.Call) -> bool:
 def test_the_rows_are_all_there() -> None:
     assert [fault.number for fault in ROWS] == list(range(1, 53))
     assert set(TESTS) <= {fault.number for fault in ROWS}
+
+
+def test_the_help_and_the_readme_say_how_many_rows_are_quick() -> None:
+    quick = [one for one in NAMED if not any("slow" in ast.unparse(mark) for mark in one.decorator_list)]
+    readme = (FOLDER.parents[1] / "README.md").read_text(encoding="utf-8")
+    assert len(quick) == faults.QUICK
+    assert f"injects {len(ROWS)} faults" in readme and f"`--quick` the {len(quick)} that" in readme

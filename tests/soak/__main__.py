@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import random
 import signal
 import sys
@@ -57,7 +58,7 @@ def _run(wanted: Wanted, write: str) -> int:
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """As everywhere here: 1, since 2 tells of findings."""
-        self.exit(1, f"{self.prog}: {message}\nnext: {self.prog} --help\n")
+        self.exit(1, f"the soak: {message}\nnext: ./inv dev.soak --help\n")
 
 
 def _arguments() -> argparse.Namespace:
@@ -67,7 +68,19 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--fault", action="append", dest="faults", choices=FAULTS, help="only this one (repeatable)")
     parser.add_argument("--plan", type=int, default=0, metavar="N", help="print the first N faults and end")
     parser.add_argument("--write", default="", metavar="FILE", help="write the page there, as Markdown")
-    return parser.parse_args()
+    given = parser.parse_args()
+    if given.write and (why := _obstacle(Path(given.write))):
+        parser.error(f"--write {given.write}: {why}")
+    return given
+
+
+def _obstacle(page: Path) -> str:
+    """Why the page cannot be written; "" when it can. It is asked before, since a soak takes its minutes."""
+    if page.is_dir():
+        return "it is a folder"
+    if not page.parent.is_dir():
+        return f"there is no folder {page.parent}"
+    return "" if os.access(page if page.exists() else page.parent, os.W_OK) else "it cannot be written"
 
 
 def _minutes(text: str) -> float:
