@@ -1,7 +1,7 @@
 """The developers' face: `inv dev.faults`, the fault matrix of tests/faults, and docs/faults.md, which it writes.
 
 Knows: Invoke, pytest's options, that tests/faults leaves a line for each row in a file and makes the document of it.
-Must not know: what the rows are, services, any other room but the file that sends signals.
+Must not know: what the rows are, services, any other room.
 """
 
 from __future__ import annotations
@@ -19,12 +19,21 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
-from ops.dev.testing import ALL_PASSED, MISUSED, PROJECT, clean_environment, install_test_extra
+from ops.dev.testing import (
+    ALL_PASSED,
+    INTERRUPTED,
+    MISUSED,
+    PROJECT,
+    clean_environment,
+    ends,
+    install_test_extra,
+    send,
+)
 
 DOCUMENT = "docs/faults.md"
 LONGEST = 30 * 60.0  # seconds in which all is over: a row is begun only if its own limit leaves it time to end
 PARTING = 60.0  # of these, for an interrupted test to end what it has started; and as much for what pytest does itself
-SOME_FAILED, OVERDUE, INTERRUPTED = 1, 124, 130
+SOME_FAILED, OVERDUE = 1, 124
 FAILED, NOT_ALL_RAN = 2, 3
 
 
@@ -127,20 +136,9 @@ def run_rows(
 
 def part(child: subprocess.Popen[bytes], parting: float) -> None:
     """Waits for one that was interrupted, as long as a test may need to end what it has started."""
-    try:
-        child.wait(parting)
-    except subprocess.TimeoutExpired:
+    if not ends(child, parting):
         send(child, signal.SIGKILL)
         child.wait()
-
-
-def send(child: subprocess.Popen[bytes], number: int) -> None:
-    """Signals the child, unless it has ended meanwhile."""
-    from ops.host import process  # late, too
-
-    one = process.identify(child.pid)
-    if one:
-        process.send(one, number)
 
 
 def tell(results: Path, partial: bool) -> None:

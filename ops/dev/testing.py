@@ -1,7 +1,8 @@
 """The developers' face: `inv test`, which works from a fresh clone.
 
 Knows: Invoke, pip, pytest, and that a checkout keeps its venv up to date by pyproject.toml.
-Must not know: services, the inventory, any other room. The installed `ops` command does not offer this.
+Must not know: services, the inventory, any other room but the file that sends signals. The installed `ops`
+command does not offer this.
 
 All talk goes to stderr; pytest has stdout to itself.
 """
@@ -10,8 +11,10 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -27,9 +30,15 @@ NEEDED = ("pytest", "pytest_timeout", "xdist", "hypothesis")
 PER_CORE, MOST = 2, 8  # tests side by side: they mostly wait; MOST is where the longest test begins to decide
 # pytest's own codes: https://docs.pytest.org/en/stable/reference/exit-codes.html
 ALL_PASSED, BAD_OPTION, NO_TESTS = 0, 4, 5
+INTERRUPTED, UNTOLD = 130, 137  # ours: by Ctrl-C, and pytest has reported; or it died of it before it had
+PARTING = 12.0  # seconds that an interrupted pytest has for its report; xdist alone gives its workers 10
 MISUSED = {
     BAD_OPTION: "pytest did not understand its command line (see above)",
     NO_TESTS: "no test matches the filter",
+}
+CUT_SHORT = {
+    INTERRUPTED: "interrupted: above is the report of what had run by then",
+    UNTOLD: "interrupted: pytest was ended before its report, so what had failed by then is not told",
 }
 
 
@@ -61,15 +70,51 @@ def run_tests(c: Context, filter: str = "", verbose: bool = False, workers: int 
         install_test_extra(PROJECT)
         command = pytest_command(filter, verbose, workers)
         print(f"running {shlex.join(command)}", file=sys.stderr, flush=True)
-        code = subprocess.call(command, cwd=PROJECT, env=clean_environment())
+        code = call(command)
     except KeyboardInterrupt:
         raise Exit("interrupted; the next run carries on", code=130) from None
     except OSError as error:  # a full disk, somebody else's checkout
         raise Exit(f"{error}\nnext: make {PROJECT} writable for this user, then ./inv test", code=1) from None
+    if code in CUT_SHORT:
+        raise Exit(CUT_SHORT[code], code=INTERRUPTED)
     if code in MISUSED:
         raise Exit(MISUSED[code], code=1)
     if code != ALL_PASSED:
         raise Exit(code=2)
+
+
+def call(command: Sequence[str], parting: float = PARTING) -> int:
+    """Pytest's exit code; INTERRUPTED or UNTOLD when somebody has interrupted it."""
+    child = subprocess.Popen(command, cwd=PROJECT, env=clean_environment())
+    try:
+        return child.wait()
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would end this process before the report
+    # The terminal has told pytest, too. Told again while it makes its report it drops that: so it is told from here
+    # only when it goes on, as it does when the signal was for this process alone.
+    if not ends(child, parting):
+        send(child, signal.SIGINT)
+    if not ends(child, parting):
+        send(child, signal.SIGKILL)
+    return INTERRUPTED if child.wait() >= 0 else UNTOLD
+
+
+def ends(child: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Whether it ends within that time."""
+    try:
+        child.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def send(child: subprocess.Popen[bytes], number: int) -> None:
+    """Signals the child, unless it has ended meanwhile."""
+    from ops.host import process  # not on the way of every command
+
+    one = process.identify(child.pid)
+    if one:
+        process.send(one, number)
 
 
 def default_workers() -> int:
