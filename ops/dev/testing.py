@@ -31,7 +31,7 @@ PER_CORE, MOST = 2, 8  # tests side by side: they mostly wait; MOST is where the
 # pytest's own codes: https://docs.pytest.org/en/stable/reference/exit-codes.html
 ALL_PASSED, BAD_OPTION, NO_TESTS = 0, 4, 5
 INTERRUPTED, UNTOLD = 130, 137  # ours: by Ctrl-C, and pytest has reported; or it died of it before it had
-PARTING = 12.0  # seconds that an interrupted pytest has for its report; xdist alone gives its workers 10
+PARTING = 15.0  # seconds that an interrupted pytest has for its report; xdist alone gives its workers 10
 MISUSED = {
     BAD_OPTION: "pytest did not understand its command line (see above)",
     NO_TESTS: "no test matches the filter",
