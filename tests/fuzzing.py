@@ -1,7 +1,7 @@
 """How long the fuzz tests search: a bounded number of examples in the normal run, far more by a flag.
 
     inv test --filter fuzz                             # with all other tests, and in some seconds
-    HYPOTHESIS_PROFILE=long inv test --filter fuzz     # fifty times as many examples: minutes to an hour
+    HYPOTHESIS_PROFILE=long inv test --filter fuzz     # fifty times as many examples: half an hour of one core
 
 What is found is kept in .hypothesis/ and tried first the next time; hypothesis prints the example and how to try it.
 """

@@ -5,6 +5,7 @@ Nothing but values here: what is told is decided from who is ill, who needs whom
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -195,6 +196,20 @@ def test_f50_who_fails_long_after_a_mass_failure_that_is_not_over_is_told() -> N
     causes.began("a", 7200)  # a member that had come back
     assert said(causes.alert("a", "given up", 7230, {"d", "g"})) == [("critical", "a")]
     assert said(causes.tick(7231, {"g", "a"})) == [("resolved", "")]
+
+
+@pytest.mark.parametrize("order", ["dg", "gd"])
+def test_f50_who_fails_as_a_member_of_an_old_event_flickers_is_told(order: str) -> None:
+    """Between two ticks the member is well and ill again: what failed an hour ago has not drawn in another one."""
+    causes = Causes(LONELY)
+    for name in "abcd":
+        causes.began(name, 0)
+    assert said(causes.tick(1, set("abcd"))) == [("critical", "")]
+    assert causes.tick(3599, {"d"}) == []
+    for name in order:
+        causes.began(name, 3600)
+    assert causes.tick(3601, {"d", "g"}) == []
+    assert said(causes.alert("g", "given up", 3630, {"d"})) == [("critical", "g")]
 
 
 def test_a_member_that_is_left_when_the_event_is_over_is_not_told_twice() -> None:

@@ -117,7 +117,7 @@ class World:
         after = spell[-1] + 1
         return (
             len(spell) == after - spell[0]  # nothing in it was missed
-            and (spell[0] == 0 or self.seconds[spell[0] - 1].known)  # nor its beginning
+            and (spell[0] > 0 and self.seconds[spell[0] - 1].known)  # nor its beginning
             and after < until
             and self.seconds[after].known
             and self.seconds[after].change.state == "up"
@@ -164,6 +164,7 @@ ALL_THE_TIME = [(0, END)]
 @example([Change(5, "down", "up"), Change(16, "up", "up")], [(0, 8), (12, END)], (0, END))
 @example([Change(5, "down", "up"), Change(9, "hung", "up"), Change(16, "up", "up")], [(0, 8), (12, END)], (0, END))
 @example([Change(5, "down", "up"), Change(10, "up", "up")], ALL_THE_TIME, (10, END))
+@example([Change(1, "down", "up"), Change(2, "up", "up")], [(1, 3)], (1, 3))  # nothing lies before it
 def test_the_figures_equal_those_of_a_walk_second_by_second(
     changes: list[Change], watched: list[tuple[int, int]], window: tuple[int, int]
 ) -> None:

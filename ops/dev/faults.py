@@ -1,7 +1,7 @@
 """The developers' face: `inv dev.faults`, the fault matrix of tests/faults, and docs/faults.md, which it writes.
 
 Knows: Invoke, pytest's options, that tests/faults lists its rows, leaves a line for each in a file and makes the
-document of it. Must not know: what the rows are, services, any other room but the file that sends signals.
+document of it. Must not know: what the rows are, services, any other room.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
-from ops.dev.parting import Told, told_to_end
+from ops.dev.parting import Told, ends, send, told_to_end
 from ops.dev.testing import ALL_PASSED, MISUSED, NO_TESTS, PROJECT, clean_environment, counted, install_test_extra
 
 DOCUMENT = "docs/faults.md"
@@ -161,20 +161,9 @@ def run_rows(
 def part(child: subprocess.Popen[bytes], parting: float) -> None:
     """Interrupts it, and waits as long as a test may need to end what it has started."""
     send(child, signal.SIGINT)
-    try:
-        child.wait(parting)
-    except subprocess.TimeoutExpired:
+    if not ends(child, parting):
         send(child, signal.SIGKILL)
         child.wait()
-
-
-def send(child: subprocess.Popen[bytes], number: int) -> None:
-    """Signals the child, unless it has ended meanwhile."""
-    from ops.host import process  # late, too
-
-    one = process.identify(child.pid)
-    if one:
-        process.send(one, number)
 
 
 def tell(results: Path, partial: bool) -> bool:

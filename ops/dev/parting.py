@@ -1,11 +1,13 @@
-"""How a command is told to end before it is done: Ctrl-C, SIGTERM, a terminal that is closed.
+"""How a command ends before it is done (Ctrl-C, SIGTERM, a terminal that is closed), and a program that it runs.
 
-Knows: which signals say so, the exit code that each stands for. Must not know: what is to be ended.
+Knows: which signals say so, the exit code that each stands for, the file that sends signals. Must not know: what the
+command does.
 """
 
 from __future__ import annotations
 
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -40,3 +42,21 @@ def told_to_end() -> Iterator[None]:
     finally:
         for number in minded:
             signal.signal(number, before[number])
+
+
+def ends(child: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Whether it ends within that time."""
+    try:
+        child.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def send(child: subprocess.Popen[bytes], number: int) -> None:
+    """Signals the child, unless it has ended meanwhile."""
+    from ops.host import process  # not on the way of every command
+
+    one = process.identify(child.pid)
+    if one:
+        process.send(one, number)

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -27,9 +29,15 @@ NEEDED = ("pytest", "pytest_timeout", "xdist", "hypothesis")
 PER_CORE, MOST = 2, 8  # tests side by side: they mostly wait; MOST is where the longest test begins to decide
 # pytest's own codes: https://docs.pytest.org/en/stable/reference/exit-codes.html
 ALL_PASSED, BAD_OPTION, NO_TESTS = 0, 4, 5
+INTERRUPTED, UNTOLD = 130, 137  # ours: by Ctrl-C, and pytest has reported; or it died of it before it had
+PARTING = 15.0  # seconds that an interrupted pytest has for its report; xdist alone gives its workers 10
 MISUSED = {
     BAD_OPTION: "pytest did not understand its command line (see above)",
     NO_TESTS: "no test matches the filter",
+}
+CUT_SHORT = {
+    INTERRUPTED: "interrupted: above is the report of what had run by then",
+    UNTOLD: "interrupted: pytest was ended before its report, so what had failed by then is not told",
 }
 
 
@@ -59,11 +67,13 @@ def run_tests(c: Context, filter: str = "", verbose: bool = False, workers: str 
         install_test_extra(PROJECT)
         command = pytest_command(filter, verbose, many)
         print(f"running {shlex.join(command)}", file=sys.stderr, flush=True)
-        code = subprocess.call(command, cwd=PROJECT, env=clean_environment())
+        code = call(command)
     except KeyboardInterrupt:
         raise Exit("interrupted; the next run carries on", code=130) from None
     except OSError as error:  # a full disk, somebody else's checkout
         raise Exit(f"{error}\nnext: make {PROJECT} writable for this user, then ./inv test", code=1) from None
+    if code in CUT_SHORT:
+        raise Exit(CUT_SHORT[code], code=INTERRUPTED)
     if code in MISUSED:
         raise Exit(MISUSED[code], code=1)
     if code != ALL_PASSED:
@@ -76,6 +86,24 @@ def counted(flag: str, text: str) -> int:
     if not (text.isascii() and text.isdigit() and 0 < int(text) < 1000):
         raise Exit(f"{flag} {text!r}: wanted is a number from 1 to 999", code=1)
     return int(text)
+
+
+def call(command: Sequence[str], parting: float = PARTING) -> int:
+    """Pytest's exit code; INTERRUPTED or UNTOLD when somebody has interrupted it."""
+    from ops.dev.parting import ends, send
+
+    child = subprocess.Popen(command, cwd=PROJECT, env=clean_environment())
+    try:
+        return child.wait()
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would end this process before the report
+    # The terminal has told pytest, too. Told again while it makes its report it drops that: so it is told from here
+    # only when it goes on, as it does when the signal was for this process alone.
+    if not ends(child, parting):
+        send(child, signal.SIGINT)
+    if not ends(child, parting):
+        send(child, signal.SIGKILL)
+    return INTERRUPTED if child.wait() >= 0 else UNTOLD
 
 
 def default_workers() -> int:

@@ -223,7 +223,7 @@ def _times(slices: Iterable[_Slice], since: float) -> _Times:
 def _spells(slices: Iterable[_Slice]) -> Iterator[_Spell]:
     """Every spell of failing, planned or not, in the order of time."""
     spell: _Spell | None = None
-    seen = True  # whether what lies right before was known: else nobody knows when what is found there began
+    seen = False  # whether what lies right before was known: else nobody knows when what is found there began
     for one in slices:
         if not one.known or one.change is None:
             seen = False

@@ -56,6 +56,8 @@ class Causes:
 
     def began(self, service: str, now: float) -> None:
         """A service has begun to be ill. Nothing is told of it yet: with the next tick it is seen who all fell ill."""
+        if service in self._mass:  # well for less than a tick: it has not come back, and draws nobody into its event
+            return
         self._recent = [(at, name) for at, name in self._recent if now - at <= ALIKE and name != service]
         self._recent.append((now, service))
         names = self._fallen_together(now)
