@@ -31,6 +31,7 @@ on {date}{commit}: {count}. The machine: {machine}.
 counts from the injected fault. Where the clock began with something else, the cell says with what ("0.034 after the
 thaw"): some faults are over only when they are taken back, and some show that a service is still watched by a later
 kill.
+A figure is that of one run of its test, unless it says median, slowest, longest or worst.
 Tests shorten times through the inventory only (probes every second, say), so a figure belongs to the inventory of its
 test; what the shipped inventory comes to is computed by `inv check-inventory`.
 """
