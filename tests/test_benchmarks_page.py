@@ -154,6 +154,22 @@ def test_the_page_names_what_is_in_none_of_the_runs(tmp_path: Path, everything: 
     assert "Not measured" not in page.written(everything, {})
 
 
+def test_a_metric_is_taken_from_the_last_run_in_which_it_did_not_break_off(tmp_path: Path) -> None:
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    broken = broken_off("crash to answering again", RuntimeError("no answer"))
+    for name, day, rows in (("3", 1, [row("runit", "ms", [9.0])]), ("2", 2, CRASH), ("1", 3, [broken])):
+        keep(alone, rows)
+        said = json.loads((alone / "crash.json").read_text())
+        said["machine"]["date"] = f"2026-01-0{day} 00:00 UTC"
+        (alone / f"{name}.json").write_text(json.dumps(said))
+        (alone / "crash.json").unlink()
+    assert [[metric.rows[0].median for metric in run.metrics] for run in kept.read(alone)] == [[5.0]]
+    for name in ("2", "3"):
+        (alone / f"{name}.json").unlink()
+    assert "broke off" in page.written(kept.read(alone), {})
+
+
 def test_the_picture_has_a_line_at_every_power_of_ten() -> None:
     bars = [picture.Bar(str(value), value, str(value)) for value in (0.0, 4.0, 40.0, 4500.0)]
     drawn = ElementTree.fromstring(picture.draw([picture.Panel("speed", "ms", bars)]))

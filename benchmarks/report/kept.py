@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +59,18 @@ class Kept:
 
 
 def read(folder: Path) -> list[Kept]:
-    """Every run that is kept there, in the order of the files' names."""
-    return [_run(path) for path in sorted(folder.glob("*.json"))]
+    """Every run that is kept there, in the order of the files' names. A metric that several runs have is taken from the
+    last of them in which it did not break off."""
+    runs = [_run(path) for path in sorted(folder.glob("*.json"))]
+    best: dict[str, Metric] = {}
+    for run in sorted(runs, key=lambda run: str(run.machine["date"])):
+        best |= {one.key: one for one in run.metrics if one.key not in best or not _broke_off(one)}
+    told = [replace(run, metrics=[one for one in run.metrics if one is best[one.key]]) for run in runs]
+    return [run for run in told if run.metrics]
+
+
+def _broke_off(metric: Metric) -> bool:
+    return any(map(is_broken_off, metric.rows))
 
 
 def reasons(folder: Path) -> dict[str, str]:

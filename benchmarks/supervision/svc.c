@@ -76,7 +76,9 @@ static void answer(int client, pthread_t *writer) {
     const char *status = "200 OK";
     struct timeval limit = {1, 0};
     setsockopt(client, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-    ssize_t got = recv(client, in, sizeof in - 1, 0);
+    ssize_t got;
+    do got = recv(client, in, sizeof in - 1, 0);
+    while (got < 0 && errno == EINTR); /* it was paused: with a timeout set that is told so, see signal(7) */
     if (got <= 0) return;
     in[got] = 0;
     if (writer && (!strncmp(in, "GET /quiet", 10) || !strncmp(in, "GET /written", 12))) {
