@@ -53,6 +53,8 @@ class Machine:
         self._run("up", f"{VENV}={PROJECT}/.venv")
         self._run("adduser", self.user)
         self._let_python_be_run()
+        # Its disk begins as this machine's, where root may have a stack of the same name. It goes from its disk alone.
+        self.root("rm", "-rf", "/root/.local/state", "/root/.config/systemd")
 
     def _let_python_be_run(self) -> None:
         """The Python of the venv may lie in somebody's home; on this machine's disk everybody may pass through it."""

@@ -23,6 +23,8 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import Task, task
 
+from ops.dev.parting import ends, send
+
 PROJECT = Path(__file__).resolve().parents[2]
 STAMP = ".ops-test-stamp"  # in the venv: the pyproject.toml that its test extra was installed from
 NEEDED = ("pytest", "pytest_timeout", "xdist", "hypothesis")
@@ -90,8 +92,6 @@ def counted(flag: str, text: str) -> int:
 
 def call(command: Sequence[str], parting: float = PARTING) -> int:
     """Pytest's exit code; INTERRUPTED or UNTOLD when somebody has interrupted it."""
-    from ops.dev.parting import ends, send
-
     child = subprocess.Popen(command, cwd=PROJECT, env=clean_environment())
     try:
         return child.wait()

@@ -107,11 +107,15 @@ def _lock(path: str) -> int:
 
 
 def _open_log(path: str) -> int:
-    """O_NONBLOCK: a FIFO that somebody put there must not be waited for."""
     if stat.S_ISLNK(os.lstat(path).st_mode):
         raise OSError(errno.ELOOP, "a symlink", path)
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-    descriptor = os.open(path, flags)
+    return open_regular(path, os.O_NOFOLLOW)
+
+
+def open_regular(path: str, flags: int = 0) -> int:
+    """A file, open for reading; OSError when it is none. O_NONBLOCK: opening a FIFO that somebody put there must not
+    wait for its writer."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | flags)
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         return descriptor
     os.close(descriptor)

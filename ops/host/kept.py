@@ -9,7 +9,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from ops.host.generations import generations, newest_inode
+from ops.host.generations import generations, newest_inode, open_regular
 
 _PIECE = 256 * 1024
 
@@ -51,7 +51,7 @@ class Newest:
         self.let_go()
         for number in (1, 2) if self._path else ():  # as in newest_inode
             with contextlib.suppress(OSError):
-                self._held = _open(f"{self._path}.{number}")
+                self._held = open_regular(f"{self._path}.{number}", os.O_NOFOLLOW)
                 return
 
     def is_other(self) -> bool:
@@ -77,7 +77,7 @@ def newer(path: str, than: int) -> list[Kept]:
             with contextlib.suppress(OSError):
                 if os.stat(name, follow_symlinks=False).st_mtime_ns <= than:
                     return _in_order(found)  # the others are older
-                _meet(found, Kept(_open(name), packed=name.endswith(".gz")))
+                _meet(found, Kept(open_regular(name, os.O_NOFOLLOW), packed=name.endswith(".gz")))
     return _in_order(found)
 
 
@@ -94,10 +94,6 @@ def _meet(found: dict[int, Kept], one: Kept) -> None:
 
 def _in_order(found: dict[int, Kept]) -> list[Kept]:
     return [found[time] for time in sorted(found)]
-
-
-def _open(path: str) -> int:
-    return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
 
 
 def _unpacked(descriptor: int) -> int:
@@ -121,7 +117,7 @@ def _unpacked(descriptor: int) -> int:
 def newest(path: str) -> Iterator[int | None]:
     """Generation 1 of the log, opened; None when there is none that can be read."""
     try:
-        descriptor = _open(f"{path}.1")
+        descriptor = open_regular(f"{path}.1", os.O_NOFOLLOW)
     except OSError:
         yield None
         return

@@ -6,11 +6,10 @@ Knows: files as bytes, newlines. Must not know: who follows, what a line means.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import stat
 from collections.abc import Iterator
 
+from ops.host.generations import open_regular
 from ops.host.kept import newest
 
 LONGEST = 64 * 1024  # bytes of one line; a longer one comes in pieces
@@ -19,18 +18,9 @@ MARK = 64  # bytes before an offset, by which a file is known again: are they ot
 _BLOCK = 64 * 1024  # bytes read at once from the end backwards
 
 
-def open_log(path: str) -> int:
-    """O_NONBLOCK: opening a FIFO that somebody put there must not wait for its writer."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return descriptor
-    os.close(descriptor)
-    raise OSError(errno.EINVAL, "not a regular file", path)
-
-
 @contextlib.contextmanager
 def opened(path: str) -> Iterator[int]:
-    descriptor = open_log(path)
+    descriptor = open_regular(path)
     try:
         yield descriptor
     finally:

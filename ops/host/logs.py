@@ -18,9 +18,9 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 
-from ops.host.generations import latest_time, newest_time
+from ops.host.generations import latest_time, newest_time, open_regular
 from ops.host.kept import Kept, Newest, newer
-from ops.host.log_ends import LONGEST, MARK, end_of, open_log, opened, split
+from ops.host.log_ends import LONGEST, MARK, end_of, opened, split
 
 __all__ = ["LONGEST", "Follower", "follow", "last_lines", "plain"]
 
@@ -166,7 +166,7 @@ class Follower:
         for tail in self._tails:  # an open file's inode is not given to another, so this is no coincidence
             if tail.identity == found:
                 return tail
-        return _Tail(open_log(self._path), os.path.realpath(self._path))
+        return _Tail(open_regular(self._path), os.path.realpath(self._path))
 
     def _missed(self, current: _Tail) -> list[_Tail]:
         """Files that came and went since the last one met, which may be older than what was written late to one that

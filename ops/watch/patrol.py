@@ -62,7 +62,6 @@ class Patrol:
         self._pace = 0.0  # seconds from sweep to sweep, when it last looked at that
         self._thread = loop.background("patrol")
         self.written = Written(loop, self._thread)
-        self._adopting = self.written.left_alone
         loop.each_second.append(self._each_second)
 
     def begin(self) -> None:
@@ -182,8 +181,8 @@ class Patrol:
     def _adopt(self, charge: Charge, look: Look) -> None:
         """What runs though nobody recorded it is the service."""
         name = charge.service.name
-        if name not in self._adopting:
-            self._adopting.add(name)
+        if name not in self.written.adopting:
+            self.written.adopting.add(name)
             job = functools.partial(self._recorded, charge.service, look)
             self._thread(job, functools.partial(self._adopted, name))
 
@@ -204,7 +203,7 @@ class Patrol:
         return Look(sight, state.turn(service.name), look.remains)
 
     def _adopted(self, name: str, look: Look | None, error: BaseException | None) -> None:
-        self._adopting.discard(name)
+        self.written.adopting.discard(name)
         charge = self._loop.charges.get(name)
         if error is not None:
             self._loop.scribe.event(name, "blind", f"it runs, and could not be adopted: {error}")

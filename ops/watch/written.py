@@ -25,14 +25,14 @@ STARTER = "inv start"  # how that command signs what it wants: it leaves alone w
 
 class Written:
     """Reads it for a loop. `thread` does what may wait for a lock; whose record is written by the monitor itself just
-    now is `left_alone`."""
+    now is in `adopting`, and left alone."""
 
     def __init__(self, loop: Loop, thread: Callable[[Callable[[], Any], Callable[..., None]], None]) -> None:
         self._loop = loop
         self._site = loop.site
         self._thread = thread
         self._seen: dict[str, tuple[int, int, int] | None] = {}  # times of files, to see that they change
-        self.left_alone: set[str] = set()
+        self.adopting: set[str] = set()
 
     def reconcile(self, *, first: bool = False) -> None:
         """Takes up what commands have written."""
@@ -91,7 +91,7 @@ class Written:
     def look_at_record(self, charge: Charge, first: bool = False) -> None:
         name = charge.service.name
         path = os.path.join(self._site.state.path, "services", f"{name}.json")
-        if name not in self.left_alone and (self._changed(path) or (first and os.path.exists(path))):
+        if name not in self.adopting and (self._changed(path) or (first and os.path.exists(path))):
             self._take_record(charge, first)
 
     def _take_record(self, charge: Charge, first: bool) -> None:
